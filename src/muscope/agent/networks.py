@@ -1,0 +1,219 @@
+"""The networks of a MuZero agent for one observation, one latent state, one action.
+
+A population is this same module with a leading agent axis on every array; callers
+``jax.vmap`` over agents and states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from muscope.agent.support import Support
+from muscope.envs.base import Spec
+from muscope.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the networks.  Supports are in h-transformed units."""
+
+    kind: str = "mlp"
+    """Which registered network to build."""
+    width: int = 64
+    """Units of every hidden layer."""
+    latent: int = 64
+    """Components of the latent state z."""
+    value_limit: float = 20.0
+    """Largest |h(value)| the value head can express; h(360) is about 18.4."""
+    value_bins: int = 41
+    """Bins of the value head on [-value_limit, value_limit]."""
+    reward_limit: float = 1.0
+    """Largest |h(reward)| the reward head can express; h(1) is about 0.42."""
+    reward_bins: int = 11
+    """Bins of the reward head on [-reward_limit, reward_limit]."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "latent"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"network.{name} must be at least 1.")
+        for name in ("value", "reward"):
+            if getattr(self, f"{name}_bins") < 2 or getattr(self, f"{name}_limit") <= 0:
+                raise ConfigError(f"network.{name}_bins must be >= 2 and {name}_limit > 0.")
+
+
+class Prediction(NamedTuple):
+    """f(z): the policy prior's logits and the value."""
+
+    policy_logits: Float[Array, "A"]
+    value: Float[Array, ""]
+
+
+class Linear(eqx.Module):
+    """x W + b with W stored [in, out].
+
+    Row-major products of a batch of x run 1.3 to 2 times as fast on CPU as with
+    ``equinox.nn.Linear``, which stores [out, in].
+    """
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, "outputs"]
+
+    def __init__(self, inputs: int, outputs: int, key: Key[Array, ""], *, zero: bool = False):
+        scale = 0.0 if zero else (2.0 / inputs) ** 0.5
+        self.weight = scale * jax.random.truncated_normal(key, -2.0, 2.0, (inputs, outputs))
+        self.bias = jnp.zeros((outputs,))
+
+    def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
+        return x @ self.weight + self.bias
+
+
+def normalise(z: Float[Array, "D"]) -> Float[Array, "D"]:
+    """Zero mean and unit variance over the components of one latent state."""
+    centred = z - jnp.mean(z)
+    return centred * jax.lax.rsqrt(jnp.mean(centred * centred) + 1e-5)
+
+
+class Representation(eqx.Module):
+    """h: observation to latent state z^0."""
+
+    first: Linear
+    second: Linear
+
+    def __init__(self, inputs: int, config: NetworkConfig, key: Key[Array, ""]):
+        k1, k2 = jax.random.split(key)
+        self.first = Linear(inputs, config.width, k1)
+        self.second = Linear(config.width, config.latent, k2)
+
+    def __call__(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
+        return normalise(self.second(jax.nn.relu(self.first(observation.reshape(-1)))))
+
+
+class Dynamics(eqx.Module):
+    """g: latent state and action to the next latent state and the reward's logits."""
+
+    state: Linear
+    action: Linear
+    change: Linear
+    reward: Linear
+
+    def __init__(self, num_actions: int, config: NetworkConfig, key: Key[Array, ""]):
+        k1, k2, k3, k4 = jax.random.split(key, 4)
+        self.state = Linear(config.latent, config.width, k1)
+        self.action = Linear(num_actions, config.width, k2)
+        self.change = Linear(config.width, config.latent, k3)
+        self.reward = Linear(config.width, config.reward_bins, k4, zero=True)
+
+    def __call__(
+        self, z: Float[Array, "D"], action: Int[Array, ""]
+    ) -> tuple[Float[Array, "D"], Float[Array, "bins"]]:
+        one_hot = jax.nn.one_hot(action, self.action.weight.shape[0])
+        x = jax.nn.relu(self.state(z) + self.action(one_hot))
+        return normalise(z + self.change(x)), self.reward(x)
+
+
+class Predictor(eqx.Module):
+    """f: latent state to the policy's logits and the value's logits."""
+
+    hidden: Linear
+    policy: Linear
+    value: Linear
+
+    def __init__(self, num_actions: int, config: NetworkConfig, key: Key[Array, ""]):
+        k1, k2, k3 = jax.random.split(key, 3)
+        self.hidden = Linear(config.latent, config.width, k1)
+        self.policy = Linear(config.width, num_actions, k2, zero=True)
+        self.value = Linear(config.width, config.value_bins, k3, zero=True)
+
+    def __call__(self, z: Float[Array, "D"]) -> tuple[Float[Array, "A"], Float[Array, "bins"]]:
+        x = jax.nn.relu(self.hidden(z))
+        return self.policy(x), self.value(x)
+
+
+class MuZero(eqx.Module):
+    """h, g and f of one agent, with scalar rewards and values at the door.
+
+    Any modules with the signatures of :class:`Representation`, :class:`Dynamics` and
+    :class:`Predictor` will do; the latent state may be any pytree of arrays.
+    """
+
+    representation: Callable
+    dynamics: Callable
+    prediction: Callable
+    value_support: Support = eqx.field(static=True)
+    reward_support: Support = eqx.field(static=True)
+
+    def represent(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
+        """z_t^0 = h(s_t)."""
+        return self.representation(observation)
+
+    def step(
+        self, z: Float[Array, "D"], action: Int[Array, ""]
+    ) -> tuple[Float[Array, "D"], Float[Array, ""]]:
+        """(z_t^{k+1}, u_t^k) = g(z_t^k, a_{t+k})."""
+        following, reward_logits = self.dynamics(z, action)
+        return following, self.reward_support.decode(reward_logits)
+
+    def predict(self, z: Float[Array, "D"]) -> Prediction:
+        """pi_t^k, v_t^k = f(z_t^k)."""
+        policy_logits, value_logits = self.prediction(z)
+        return Prediction(policy_logits, self.value_support.decode(value_logits))
+
+    def unroll(
+        self, observation: Float[Array, "..."], actions: Int[Array, "K"]
+    ) -> tuple[Float[Array, "K"], Prediction]:
+        """Rewards u_t^0..u_t^{K-1} and predictions f(z_t^1)..f(z_t^K) along ``actions``."""
+
+        def advance(z, action):
+            following, reward = self.step(z, action)
+            return following, (reward, self.predict(following))
+
+        return jax.lax.scan(advance, self.represent(observation), actions)[1]
+
+
+Builder = Callable[[NetworkConfig, Spec, Key[Array, ""]], MuZero]
+
+
+def _mlp(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
+    inputs = 1
+    for size in spec.observation_shape:
+        inputs *= size
+    k1, k2, k3 = jax.random.split(key, 3)
+    return MuZero(
+        Representation(inputs, config, k1),
+        Dynamics(spec.num_actions, config, k2),
+        Predictor(spec.num_actions, config, k3),
+        Support(config.value_limit, config.value_bins),
+        Support(config.reward_limit, config.reward_bins),
+    )
+
+
+_BUILDERS: dict[str, Builder] = {"mlp": _mlp}
+
+
+def register(kind: str, builder: Builder) -> None:
+    """Make ``kind`` known to ``network.kind``.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    if kind in _BUILDERS:
+        raise ConfigError(f"network '{kind}' is already registered; choose another name.")
+    _BUILDERS[kind] = builder
+
+
+def build(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
+    """A freshly initialised agent for an environment.
+
+    Raises:
+        ConfigError: ``config.kind`` is not registered.
+    """
+    if config.kind not in _BUILDERS:
+        raise ConfigError(f"unknown network '{config.kind}'.{nearest(config.kind, _BUILDERS)}")
+    return _BUILDERS[config.kind](config, spec, key)

@@ -1,0 +1,119 @@
+"""One frozen, typed configuration per run, and its JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from muscope.agent.networks import NetworkConfig
+from muscope.errors import ConfigError, nearest
+from muscope.experiments.config import EvaluateConfig
+from muscope.learning.loss import LossConfig
+from muscope.learning.optimiser import OptimiserConfig
+from muscope.learning.replay import ReplayConfig
+from muscope.search.tree import SearchConfig
+from muscope.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """The MDP."""
+
+    name: str = "cart-pole"
+    """A registered environment."""
+    discount: float = 0.997
+    """gamma, per agent step."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.discount <= 1:
+            raise ConfigError("environment.discount must lie in (0, 1].")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a run's result."""
+
+    preset: str = "custom"
+    """The preset these settings started from; a label only."""
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        window = self.loss.unroll + self.loss.n_step + 1
+        length = self.replay.capacity // self.train.lanes
+        if length < window:
+            raise ConfigError(
+                f"replay.capacity holds {length} rows per lane, fewer than the {window} rows of "
+                "one target (loss.unroll + loss.n_step + 1); raise it."
+            )
+        if self.environment.discount**-self.search.simulations > 1e4:
+            raise ConfigError(
+                "environment.discount ** -search.simulations exceeds 1e4, beyond which the "
+                "search's float32 backup loses accuracy; raise the discount or lower simulations."
+            )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON types."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(data: dict[str, Any], cls: type = Config, path: str = "") -> Any:
+    """The config that :func:`to_dict` wrote.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), or a value of another type.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"'{path or 'config'}' must be a table of settings, not {data!r}.")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        name = f"{path}.{key}" if path else key
+        if key not in known:
+            raise ConfigError(f"unknown setting '{name}'.{nearest(key, known)}")
+        values[key] = _convert(value, hints[key], name)
+    return cls(**values)
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """``value`` as the annotated type; JSON's lists become tuples, its ints floats."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(value, typing.cast(type, hint), name)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise ConfigError(f"'{name}' is {value!r}; it must be one of {list(arguments)}.")
+    if origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is not ... and len(value) != len(arguments):
+            raise ConfigError(f"'{name}' must have {len(arguments)} values, not {len(value)}.")
+        return tuple(_convert(item, arguments[0], name) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool) == (value is True or value is False):
+        return value
+    raise ConfigError(f"'{name}' is {value!r}; it must be of type {hint}.")
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Dotted names of the settings in which two configs differ."""
+    found: list[str] = []
+    for f in dataclasses.fields(a):
+        name = f"{path}.{f.name}" if path else f.name
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if dataclasses.is_dataclass(x):
+            found += differences(x, y, name)
+        elif x != y:
+            found.append(f"{name} ({x} != {y})")
+    return found

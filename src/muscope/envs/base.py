@@ -1,0 +1,68 @@
+"""The environment contract: a deterministic MDP that is its own true model.
+
+A *state* is a pytree that can be kept, copied and stepped again any number of times
+with the same result.  That makes the environment the ground-truth model which
+evaluation and planning need: a snapshot is the state itself.
+
+Rules every environment obeys
+-----------------------------
+* Only :meth:`Environment.reset` draws random numbers.
+* Termination is absorbing: stepping a terminated state returns that same state with
+  reward 0 and ``terminated`` true.
+* There is no time limit in the dynamics.  ``spec.time_limit`` is applied by the code
+  that runs episodes (:mod:`muscope.envs.episode`) and is a truncation.
+* Functions take one state and are traceable; callers use ``jax.vmap``.
+
+An environment that lives on the host (an emulator) obeys the same contract: its state
+is an integer handle into a host-side table of snapshots, and ``step`` is a pure
+callback memoised on ``(handle, action)``.  Nothing above this module can tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Bool, Float, Int, Key
+
+State = Any
+"""An environment's own state pytree."""
+
+
+class Spec(NamedTuple):
+    """What an agent must know about an environment."""
+
+    name: str
+    num_actions: int
+    observation_shape: tuple[int, ...]
+    time_limit: int
+    """Steps after which an episode is truncated (not terminated)."""
+
+
+class Transition(NamedTuple):
+    """The result of one step."""
+
+    state: State
+    reward: Float[Array, ""]
+    """r_t = R(s_t, a_t); 0 once terminated."""
+    terminated: Bool[Array, ""]
+    """Whether the *new* state is terminal (and stays so)."""
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A deterministic MDP; see the module's docstring for the rules."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def reset(self, key: Key[Array, ""]) -> State:
+        """Draw an initial state."""
+        ...
+
+    def step(self, state: State, action: Int[Array, ""]) -> Transition:
+        """s_{t+1} = T(s_t, a_t) and r_t = R(s_t, a_t)."""
+        ...
+
+    def observe(self, state: State) -> Float[Array, "..."]:
+        """What the agent sees of ``state``, of shape ``spec.observation_shape``."""
+        ...

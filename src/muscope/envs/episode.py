@@ -1,0 +1,68 @@
+"""Running episodes: the time limit and automatic resets, outside the dynamics.
+
+One lane of experience is a sequence of *rows*.  A row is a state the agent searched
+from, and usually the transition it took from there.  When the time limit cuts an
+episode, the final state still gets a row of its own (``last``), with a search but no
+transition, so that learning can bootstrap from it; the next row starts a new episode.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from muscope.envs.base import Environment, State
+
+
+class Episode(NamedTuple):
+    """One lane's current episode."""
+
+    state: State
+    elapsed: Int[Array, ""]
+    """Steps taken in this episode."""
+    score: Float[Array, ""]
+    """Undiscounted reward so far."""
+    last: Bool[Array, ""]
+    """The time limit is reached: this state gets a search but no transition."""
+
+
+class Outcome(NamedTuple):
+    """What one call of :func:`advance` did, for the row of the state it left."""
+
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    finished: Bool[Array, ""]
+    """An episode ended here, by termination or truncation."""
+    score: Float[Array, ""]
+    """The undiscounted return of the finished episode (0 unless ``finished``)."""
+
+
+def start(environment: Environment, key: Key[Array, ""]) -> Episode:
+    """A fresh episode; ``key`` is consumed."""
+    zero = jnp.zeros(())
+    return Episode(environment.reset(key), jnp.zeros((), jnp.int32), zero, jnp.array(False))
+
+
+def advance(
+    environment: Environment, episode: Episode, action: Int[Array, ""], key: Key[Array, ""]
+) -> tuple[Episode, Outcome]:
+    """Step one lane, or restart it if its state was the last of a cut episode.
+
+    Returns the lane's next episode and the outcome that belongs to the row just left.
+    ``key`` is consumed.
+    """
+    moved = environment.step(episode.state, action)
+    reward = jnp.where(episode.last, 0.0, moved.reward)
+    terminated = moved.terminated & ~episode.last
+    elapsed = episode.elapsed + 1
+    score = episode.score + reward
+    going = Episode(
+        moved.state, elapsed, score, (elapsed >= environment.spec.time_limit) & ~terminated
+    )
+    finished = terminated | episode.last
+    fresh = start(environment, key)
+    following = jax.tree.map(lambda new, old: jnp.where(finished, new, old), fresh, going)
+    return following, Outcome(reward, terminated, finished, jnp.where(finished, score, 0.0))

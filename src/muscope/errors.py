@@ -1,0 +1,29 @@
+"""Errors a user can cause; each message names the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MuscopeError(Exception):
+    """Base of every error that bad input raises.  The command line prints it in one line."""
+
+
+class ConfigError(MuscopeError):
+    """An unknown key, a value of the wrong type, or an impossible combination."""
+
+
+class RunError(MuscopeError):
+    """A run directory that is missing, busy, or belongs to other settings."""
+
+
+class CheckpointError(MuscopeError):
+    """A checkpoint that is missing, torn, or not one of ours."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` for the closest known word, or the list of all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(known)}."

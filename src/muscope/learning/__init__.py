@@ -1,0 +1,1 @@
+"""Replay, targets, loss and the update of one agent."""

@@ -1,0 +1,97 @@
+"""Figure 1's loss of one sampled position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from muscope.agent.networks import MuZero
+from muscope.errors import ConfigError
+from muscope.learning.targets import Targets
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss and its targets."""
+
+    unroll: int = 10
+    """K, steps the model is unrolled."""
+    n_step: int = 10
+    """n, real rewards before the bootstrap from v^MCTS."""
+    value_weight: float = 0.25
+    """Weight of the value term; MuZero Reanalyse uses 0.25."""
+    reward_weight: float = 1.0
+    """Weight of the reward term."""
+    policy_weight: float = 1.0
+    """Weight of the policy term."""
+
+    def __post_init__(self) -> None:
+        if self.unroll < 1 or self.n_step < 1:
+            raise ConfigError("loss.unroll and loss.n_step must be at least 1.")
+
+
+class LossTerms(NamedTuple):
+    """The parts of the loss of one position, for logs and priorities."""
+
+    policy: Float[Array, ""]
+    value: Float[Array, ""]
+    reward: Float[Array, ""]
+    value_error: Float[Array, ""]
+    """|v_t^0 - v_target|, the position's new priority before the floor."""
+
+
+def scale_gradient(x: Float[Array, "..."], scale: float) -> Float[Array, "..."]:
+    """x in the forward pass, with its gradient scaled in the backward pass."""
+    return x * scale + jax.lax.stop_gradient(x * (1.0 - scale))
+
+
+def cross_entropy(
+    probabilities: Float[Array, "... n"], logits: Float[Array, "... n"]
+) -> Float[Array, "..."]:
+    """-sum p log softmax(logits) over the last axis."""
+    return -jnp.sum(probabilities * jax.nn.log_softmax(logits), axis=-1)
+
+
+def loss(
+    agent: MuZero, targets: Targets, config: LossConfig
+) -> tuple[Float[Array, ""], LossTerms]:
+    """Policy, value and reward cross-entropies over K unrolled steps.
+
+    The root's terms weigh 1, each unrolled step's 1/K; the gradient that flows back from
+    a latent state into the dynamics that made it is halved, that step's heads' is not
+    (Schrittwieser et al. 2020, Appendix G).
+    """
+    root = agent.represent(targets.observation)
+
+    def unroll_step(z, action):
+        following, reward_logits = agent.dynamics(z, action)
+        halved = jax.tree.map(lambda x: scale_gradient(x, 0.5), following)
+        return halved, (following, reward_logits)
+
+    _, (latents, reward_logits) = jax.lax.scan(unroll_step, root, targets.actions)
+    states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), root, latents)
+    policy_logits, value_logits = jax.vmap(agent.prediction)(states)
+
+    weight = jnp.full((config.unroll + 1,), 1.0 / config.unroll).at[0].set(1.0)
+    policy = jnp.sum(
+        weight * targets.policy_mask * cross_entropy(targets.policy, policy_logits)
+    )
+    value = jnp.sum(
+        weight
+        * targets.value_mask
+        * cross_entropy(agent.value_support.encode(targets.value), value_logits)
+    )
+    reward = jnp.sum(
+        weight[1:]
+        * targets.reward_mask
+        * cross_entropy(agent.reward_support.encode(targets.reward), reward_logits)
+    )
+    total = (
+        config.policy_weight * policy + config.value_weight * value + config.reward_weight * reward
+    )
+    predicted = agent.value_support.decode(value_logits[0])
+    return total, LossTerms(policy, value, reward, jnp.abs(predicted - targets.value[0]))

@@ -1,0 +1,175 @@
+"""Prioritised replay of one agent, on the device.
+
+A ring of rows [time, lanes]: all lanes advance together, so one cursor serves them all.
+A row is a state the agent searched from and the transition it took (see
+:mod:`muscope.envs.episode`).  Rows are appended without priority arithmetic on the host
+and overwritten in order; an overwritten row takes its priority with it.
+
+Sampling follows Schaul et al. (2016): P(i) ~ p_i^alpha with importance weights
+(N P(i))^-beta, scaled by their maximum in the batch.  There is no sum-tree: sums are
+recomputed from the priorities at every draw, in two levels, so rounding cannot drift,
+and a row of priority 0 is never drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from muscope.errors import ConfigError
+
+BLOCK = 128  # priorities summed together at the first level
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """How experience is kept and drawn."""
+
+    capacity: int = 100_000
+    """Rows kept per agent; the oldest are overwritten."""
+    start: int = 200
+    """Rows gathered before the first update."""
+    priority_exponent: float = 0.6
+    """alpha: 0 draws uniformly, 1 in proportion to priority."""
+    importance_exponent: float = 0.4
+    """beta at the start of training; it rises linearly to 1 at the end."""
+    priority_floor: float = 0.01
+    """Added to |predicted - target value|, so that no row starves."""
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1 or self.start < 1:
+            raise ConfigError("replay.capacity and replay.start must be at least 1.")
+        if self.start > self.capacity:
+            raise ConfigError("replay.start must not exceed replay.capacity.")
+        for name in ("priority_exponent", "importance_exponent"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"replay.{name} must lie in [0, 1].")
+        if self.priority_floor <= 0:
+            raise ConfigError("replay.priority_floor must be positive.")
+
+
+class Rows(NamedTuple):
+    """Experience; every field has leading axes [time, lanes] in the ring."""
+
+    observation: Float[Array, "*rows ..."]
+    action: Int[Array, "*rows"]
+    reward: Float[Array, "*rows"]
+    terminated: Bool[Array, "*rows"]
+    """The transition of this row ended the episode."""
+    last: Bool[Array, "*rows"]
+    """The time limit cut the episode at this state; the row has no transition."""
+    policy: Float[Array, "*rows A"]
+    """Root visit distribution of the latest search from this state."""
+    value: Float[Array, "*rows"]
+    """v^MCTS of the latest search from this state."""
+
+
+class Replay(NamedTuple):
+    """The ring of one agent.  T = capacity / lanes."""
+
+    rows: Rows
+    priority: Float[Array, "T lanes"]
+    """p_i; 0 marks a row that was never written."""
+    written: Int[Array, ""]
+    """Rows appended per lane since the beginning; the next goes to ``written % T``."""
+
+
+def create(example: Rows, length: int, lanes: int) -> Replay:
+    """An empty ring for rows shaped like ``example`` (one row, no leading axes)."""
+    rows = jax.tree.map(lambda x: jnp.zeros((length, lanes, *x.shape), x.dtype), example)
+    return Replay(rows, jnp.zeros((length, lanes)), jnp.zeros((), jnp.int32))
+
+
+def append(replay: Replay, rows: Rows) -> Replay:
+    """Write one row per lane; new rows get the greatest priority there is, so that each
+    is likely to be learned from soon."""
+    length = replay.priority.shape[0]
+    at = replay.written % length
+    stored = jax.tree.map(
+        lambda ring, row: jax.lax.dynamic_update_slice_in_dim(ring, row[None], at, 0),
+        replay.rows,
+        rows,
+    )
+    top = jnp.max(replay.priority)
+    top = jnp.where(top > 0, top, 1.0)
+    lanes = replay.priority.shape[1]
+    priority = jax.lax.dynamic_update_slice_in_dim(
+        replay.priority, jnp.full((1, lanes), top), at, 0
+    )
+    return Replay(stored, priority, replay.written + 1)
+
+
+def refresh(
+    replay: Replay,
+    index: Int[Array, "R"],
+    policy: Float[Array, "R A"],
+    value: Float[Array, "R"],
+) -> Replay:
+    """Replace search results of old rows (Reanalyse); priorities are left alone."""
+    lanes = replay.priority.shape[1]
+    at = (index // lanes, index % lanes)
+    rows = replay.rows._replace(
+        policy=replay.rows.policy.at[at].set(policy, mode="promise_in_bounds"),
+        value=replay.rows.value.at[at].set(value, mode="promise_in_bounds"),
+    )
+    return replay._replace(rows=rows)
+
+
+def reprioritise(
+    priority: Float[Array, "T lanes"], index: Int[Array, "B"], new: Float[Array, "B"]
+) -> Float[Array, "T lanes"]:
+    """Priorities with those of the rows ``index`` replaced."""
+    flat = priority.reshape(-1).at[index].set(new, mode="promise_in_bounds")
+    return flat.reshape(priority.shape)
+
+
+def draw_uniform(key: Key[Array, ""], replay: Replay, count: int) -> Int[Array, "count"]:
+    """Flat indices of ``count`` written rows, uniform, with replacement; ``key`` is consumed."""
+    length, lanes = replay.priority.shape
+    filled = jnp.minimum(replay.written, length) * lanes
+    return jax.random.randint(key, (count,), 0, jnp.maximum(filled, 1))
+
+
+def draw(
+    key: Key[Array, ""],
+    priority: Float[Array, "T lanes"],
+    count: int,
+    alpha: float,
+    beta: Float[Array, ""] | float,
+) -> tuple[Int[Array, "count"], Float[Array, "count"]]:
+    """Draw rows in proportion to priority^alpha, with replacement; ``key`` is consumed.
+
+    Returns:
+        Flat indices into [T * lanes], and importance weights (N P(i))^-beta divided by
+        the greatest of the batch.
+    """
+    mass = jnp.where(priority > 0, priority**alpha, 0.0).reshape(-1)
+    blocks = jnp.pad(mass, (0, -mass.shape[0] % BLOCK)).reshape(-1, BLOCK)
+    block_mass = blocks.sum(axis=-1)
+    block_end = jnp.cumsum(block_mass)
+    total = block_end[-1]
+    target = jax.random.uniform(key, (count,)) * total
+
+    def first_beyond(
+        end: Float[Array, "*lanes n"], mass: Float[Array, "*lanes n"], goal: Float[Array, "*lanes 1"]
+    ) -> Int[Array, "*lanes"]:
+        """First entry with mass whose cumulated end lies beyond the goal; rounding may leave
+        none, then the entry with most mass."""
+        beyond = (end > goal) & (mass > 0)
+        return jnp.where(
+            beyond.any(axis=-1), jnp.argmax(beyond, axis=-1), jnp.argmax(mass, axis=-1)
+        )
+
+    block = first_beyond(block_end, block_mass, target[:, None])
+    inside = blocks[block]
+    rest = target - (block_end[block] - block_mass[block])
+    item = first_beyond(jnp.cumsum(inside, axis=-1), inside, rest[:, None])
+    index = block * BLOCK + item
+    size = jnp.sum(priority > 0)
+    probability = mass[index] / total
+    weight = (size * probability) ** -beta
+    return index, weight / jnp.max(weight)

@@ -1,0 +1,18 @@
+"""Monte Carlo tree search with exchangeable model, prior and leaf evaluator."""
+
+from muscope.search.parts import Parts, learned_parts, mix_root_noise
+from muscope.search.policy import behaviour_logits, behaviour_policy, sample_action, temperature_at
+from muscope.search.tree import SearchConfig, SearchResult, search
+
+__all__ = [
+    "Parts",
+    "SearchConfig",
+    "SearchResult",
+    "behaviour_logits",
+    "behaviour_policy",
+    "learned_parts",
+    "mix_root_noise",
+    "sample_action",
+    "search",
+    "temperature_at",
+]

@@ -1,0 +1,55 @@
+"""The three parts a search is made of: a model, a prior and a leaf evaluator.
+
+Each is a function of one node's embedding, so any combination can be searched: the
+learned model with its own prior and value (MuZero), the true model with the learned
+prior, random rollouts at the leaves, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float, Int, Key
+
+from muscope.agent.networks import MuZero
+
+Embedding = Any
+"""What a node of the tree carries: a latent state, or an environment's state."""
+
+Step = Callable[[Embedding, Int[Array, ""]], tuple[Embedding, Float[Array, ""]]]
+Prior = Callable[[Embedding], Float[Array, "A"]]
+Leaf = Callable[[Embedding, Key[Array, ""]], Float[Array, ""]]
+
+
+class Parts(NamedTuple):
+    """What :func:`muscope.search.search` plans with."""
+
+    step: Step
+    """The model: (node, action) -> (child, reward).  Deterministic."""
+    prior: Prior
+    """Logits of the policy that guides the search, at a node."""
+    leaf: Leaf
+    """The value of a new node; the key is for evaluators that sample."""
+
+
+def learned_parts(agent: MuZero) -> Parts:
+    """MuZero's own search: g as the model, f for the prior and the leaves."""
+    return Parts(
+        step=agent.step,
+        prior=lambda z: agent.predict(z).policy_logits,
+        leaf=lambda z, key: agent.predict(z).value,
+    )
+
+
+def mix_root_noise(
+    prior: Float[Array, "*lanes A"], noise: Float[Array, "*lanes A"], fraction: float
+) -> Float[Array, "*lanes A"]:
+    """Root probabilities with Dirichlet noise mixed in; for acting in training only."""
+    return (1.0 - fraction) * prior + fraction * noise
+
+
+def root_prior(parts: Parts, root: Embedding) -> Float[Array, "A"]:
+    """The prior's probabilities at one root."""
+    return jax.nn.softmax(parts.prior(root))

@@ -1,0 +1,1 @@
+"""Training populations of agents, with checkpoints and exact resume."""

@@ -1,0 +1,244 @@
+"""One agent's training: act, reanalyse, learn.  Callers ``jax.vmap`` over a population."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from muscope import envs
+from muscope.agent import networks
+from muscope.agent.networks import MuZero
+from muscope.config import Config
+from muscope.envs import episode
+from muscope.envs.episode import Episode
+from muscope.learning import loss, optimiser, replay, targets
+from muscope.learning.replay import Replay, Rows
+from muscope.search import learned_parts, mix_root_noise, sample_action, search, temperature_at
+
+
+class AgentState(NamedTuple):
+    """Everything one agent's future depends on, besides the round's number."""
+
+    agent: MuZero
+    optimiser: optax.OptState
+    replay: Replay
+    episodes: Episode
+    """[lanes]"""
+    key: Key[Array, ""]
+    """The agent's own key; every round folds its number into it."""
+
+
+class RoundMetrics(NamedTuple):
+    """Sums over one round, for logs."""
+
+    updates: Float[Array, ""]
+    policy_loss: Float[Array, ""]
+    value_loss: Float[Array, ""]
+    reward_loss: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    episodes: Float[Array, ""]
+    """Training episodes that finished."""
+    score: Float[Array, ""]
+    """Sum of their undiscounted returns."""
+
+
+class AgentProgram:
+    """The pure functions of one agent's training, bound to a config.
+
+    Attributes:
+        warmup_rounds: rounds that only act, before the first update.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.environment = envs.make(config.environment.name)
+        self.optimiser = optimiser.make(config.optimiser, config.train.steps)
+        calls = -(-config.replay.start // (config.train.lanes * config.train.rounds_per_call))
+        self.warmup_rounds = calls * config.train.rounds_per_call
+
+    def initial(self, key: Key[Array, ""]) -> AgentState:
+        """An untrained agent with an empty replay; ``key`` becomes the agent's own."""
+        config, spec = self.config, self.environment.spec
+        network_key, reset_key, own = jax.random.split(key, 3)
+        agent = networks.build(config.network, spec, network_key)
+        lanes = config.train.lanes
+        starts = jax.vmap(lambda k: episode.start(self.environment, k))(
+            jax.random.split(reset_key, lanes)
+        )
+        one = jax.tree.map(lambda x: x[0], starts)
+        example = Rows(
+            observation=self.environment.observe(one.state),
+            action=jnp.zeros((), jnp.int32),
+            reward=jnp.zeros(()),
+            terminated=jnp.array(False),
+            last=jnp.array(False),
+            policy=jnp.zeros((spec.num_actions,)),
+            value=jnp.zeros(()),
+        )
+        return AgentState(
+            agent=agent,
+            optimiser=self.optimiser.init(agent),
+            replay=replay.create(example, config.replay.capacity // lanes, lanes),
+            episodes=starts,
+            key=own,
+        )
+
+    def run(
+        self, state: AgentState, first: Int[Array, ""], rounds: int
+    ) -> tuple[AgentState, RoundMetrics]:
+        """``rounds`` rounds from number ``first``; metrics have a leading [rounds] axis."""
+        numbers = first + jnp.arange(rounds)
+        keys = jax.vmap(lambda n: jax.random.fold_in(state.key, n))(numbers)
+        # All of a call's Dirichlet noise at once: its rejection loops are slow one by one.
+        lanes, actions = self.config.train.lanes, self.environment.spec.num_actions
+        alpha = jnp.full((actions,), self.config.search.dirichlet_alpha)
+        keys, noise_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        noise = jax.vmap(lambda k: jax.random.dirichlet(k, alpha, (lanes,)))(noise_keys)
+
+        def body(carry, inputs):
+            return self._round(carry, *inputs)
+
+        return jax.lax.scan(body, state, (numbers, keys, noise))
+
+    def training_step(self, number: Int[Array, ""]) -> Int[Array, ""]:
+        """Updates done before round ``number``."""
+        return jnp.maximum(number - self.warmup_rounds, 0) * self.config.train.updates_per_round
+
+    def _round(
+        self,
+        state: AgentState,
+        number: Int[Array, ""],
+        key: Key[Array, ""],
+        noise: Float[Array, "lanes A"],
+    ) -> tuple[AgentState, RoundMetrics]:
+        act_key, learn_key = jax.random.split(key)
+        step = self.training_step(number)
+        state, outcome = self._act_and_reanalyse(state, step, act_key, noise)
+
+        def learn(state):
+            return self._learn(state, step, learn_key)
+
+        def wait(state):
+            return state, (jnp.zeros(()),) * 5
+
+        # The number is the same for every agent, so under vmap this stays a branch.
+        state, learned = jax.lax.cond(number >= self.warmup_rounds, learn, wait, state)
+        metrics = RoundMetrics(
+            *learned,
+            episodes=jnp.sum(outcome.finished).astype(jnp.float32),
+            score=jnp.sum(outcome.score),
+        )
+        return state, metrics
+
+    def _act_and_reanalyse(
+        self,
+        state: AgentState,
+        step: Int[Array, ""],
+        key: Key[Array, ""],
+        noise: Float[Array, "lanes A"],
+    ) -> tuple[AgentState, episode.Outcome]:
+        """One search over the lanes and the reanalysed rows; act; store."""
+        train, config = self.config.train, self.config
+        draw_key, search_key, action_key, reset_key = jax.random.split(key, 4)
+        old = replay.draw_uniform(draw_key, state.replay, train.reanalysed_per_round)
+        at = (old // train.lanes, old % train.lanes)
+        now = jax.vmap(self.environment.observe)(state.episodes.state)
+        then = state.replay.rows.observation.at[at].get(mode="promise_in_bounds")
+
+        parts = learned_parts(state.agent)
+        roots = jax.vmap(state.agent.represent)(jnp.concatenate([now, then]))
+        prior = jax.nn.softmax(jax.vmap(parts.prior)(roots))
+        noisy = mix_root_noise(prior[: train.lanes], noise, config.search.dirichlet_fraction)
+        prior = jnp.concatenate([noisy, prior[train.lanes :]])
+        found = search(
+            parts, roots, search_key, config.search, config.environment.discount, prior
+        )
+        policy = found.visits / config.search.simulations
+
+        # Refresh before appending: the new row may overwrite a row that was just searched.
+        memory = replay.refresh(
+            state.replay, old, policy[train.lanes :], found.value[train.lanes :]
+        )
+        temperature = temperature_at(step, train.steps, train.temperatures)
+        action = sample_action(action_key, found.visits[: train.lanes], temperature)
+        following, outcome = jax.vmap(
+            lambda e, a, k: episode.advance(self.environment, e, a, k)
+        )(state.episodes, action, jax.random.split(reset_key, train.lanes))
+        memory = replay.append(
+            memory,
+            Rows(
+                observation=now,
+                action=action.astype(jnp.int32),
+                reward=outcome.reward,
+                terminated=outcome.terminated,
+                last=state.episodes.last,
+                policy=policy[: train.lanes],
+                value=found.value[: train.lanes],
+            ),
+        )
+        return state._replace(replay=memory, episodes=following), outcome
+
+    def _learn(
+        self, state: AgentState, step: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[AgentState, tuple[Float[Array, ""], ...]]:
+        """``updates_per_round`` gradient updates."""
+        train = self.config.train
+
+        def update(carry, inputs):
+            agent, optimiser_state, priority = carry
+            offset, update_key = inputs
+            return self._update(
+                agent,
+                optimiser_state,
+                state.replay._replace(priority=priority),
+                step + offset,
+                update_key,
+            )
+
+        carry = (state.agent, state.optimiser, state.replay.priority)
+        count = train.updates_per_round
+        inputs = (jnp.arange(count), jax.random.split(key, count))
+        (agent, optimiser_state, priority), logs = jax.lax.scan(update, carry, inputs)
+        memory = state.replay._replace(priority=priority)
+        state = state._replace(agent=agent, optimiser=optimiser_state, replay=memory)
+        return state, (jnp.float32(count), *(jnp.sum(log) for log in logs))
+
+    def _update(self, agent, optimiser_state, memory, step, key):
+        """One gradient update, with the drawn rows' new priorities."""
+        config = self.config
+        beta0 = config.replay.importance_exponent
+        beta = beta0 + (1.0 - beta0) * step / config.train.steps
+        index, weight = replay.draw(
+            key, memory.priority, config.train.batch_size, config.replay.priority_exponent, beta
+        )
+        length = config.loss.unroll + config.loss.n_step + 1
+
+        def target(i):
+            w = targets.window(memory, i, length)
+            return targets.make(
+                w, config.loss.unroll, config.loss.n_step, config.environment.discount
+            )
+
+        batch = jax.vmap(target)(index)
+
+        def batch_loss(agent):
+            losses, terms = jax.vmap(lambda t: loss.loss(agent, t, config.loss))(batch)
+            return jnp.mean(weight * losses), terms
+
+        grads, terms = jax.grad(batch_loss, has_aux=True)(agent)
+        updates, optimiser_state = self.optimiser.update(grads, optimiser_state, agent)
+        agent = optax.apply_updates(agent, updates)
+        priority = replay.reprioritise(
+            memory.priority, index, terms.value_error + config.replay.priority_floor
+        )
+        logs = (
+            jnp.mean(terms.policy),
+            jnp.mean(terms.value),
+            jnp.mean(terms.reward),
+            optax.global_norm(grads),
+        )
+        return (agent, optimiser_state, priority), logs

@@ -1,0 +1,76 @@
+"""Settings of acting, Reanalyse and the schedule of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from muscope.errors import ConfigError
+from muscope.search.policy import TEMPERATURES
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop.  One *round* is one environment step in every lane, one search over
+    those lanes and the reanalysed positions, and ``updates_per_round`` gradient updates."""
+
+    agents: int = 4
+    """P, agents trained side by side; they differ in their random numbers only."""
+    steps: int = 5_000
+    """Training steps; one is one gradient update."""
+    seed: int = 0
+    """Seed of the population; agent i's randomness depends on (seed, i) alone."""
+    lanes: int = 4
+    """Environments each agent acts in."""
+    updates_per_round: int = 4
+    """Gradient updates per round; divided by ``lanes``, updates per environment step."""
+    batch_size: int = 64
+    """B, positions per update."""
+    reanalyse_ratio: float = 8.0
+    """Old positions whose search is re-run with the latest network, per environment step."""
+    temperatures: tuple[float, float, float] = TEMPERATURES
+    """T of Equation 1 up to 1/2, up to 3/4 and to the end of training."""
+    checkpoints: tuple[int, ...] = (0, 500, 1_000, 2_000, 5_000)
+    """Training steps at which every agent's parameters are kept; those up to ``steps``,
+    and ``steps`` itself."""
+    rounds_per_call: int = 25
+    """Rounds in one call of the compiled program; a run can stop and resume between calls."""
+    save_seconds: float = 60.0
+    """Least seconds between two saves of the full resumable state."""
+
+    @property
+    def reanalysed_per_round(self) -> int:
+        return round(self.reanalyse_ratio * self.lanes)
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """The steps that get a checkpoint, sorted, the last one being ``steps``."""
+        return tuple(sorted({s for s in self.checkpoints if s <= self.steps} | {self.steps}))
+
+    def __post_init__(self) -> None:
+        for name in (
+            "agents",
+            "steps",
+            "lanes",
+            "updates_per_round",
+            "batch_size",
+            "rounds_per_call",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} must be at least 1.")
+        if self.seed < 0:
+            raise ConfigError("train.seed must not be negative.")
+        if any(t <= 0 for t in self.temperatures):
+            raise ConfigError("train.temperatures must all be positive.")
+        wanted = self.reanalyse_ratio * self.lanes
+        if wanted < 0 or abs(wanted - round(wanted)) > 1e-9:
+            raise ConfigError(
+                f"train.reanalyse_ratio * train.lanes is {wanted}; it must be a whole number."
+            )
+        if any(step < 0 for step in self.checkpoints):
+            raise ConfigError("train.checkpoints must not be negative.")
+        for step in self.schedule:
+            if step % self.updates_per_round:
+                raise ConfigError(
+                    f"checkpoint step {step} is not a multiple of train.updates_per_round "
+                    f"({self.updates_per_round}); move it, or change train.steps."
+                )
