@@ -6,7 +6,9 @@ import dataclasses
 import json
 import typing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from muscope.agent.networks import NetworkConfig
 from muscope.errors import ConfigError, nearest
@@ -22,7 +24,7 @@ from muscope.training.config import TrainConfig
 class EnvironmentConfig:
     """The MDP."""
 
-    name: str = "cart-pole"
+    name: Annotated[str, tyro.conf.Suppress] = "cart-pole"
     """A registered environment."""
     discount: float = 0.997
     """gamma, per agent step."""
@@ -36,7 +38,7 @@ class EnvironmentConfig:
 class Config:
     """Everything that determines a run's result."""
 
-    preset: str = "custom"
+    preset: Annotated[str, tyro.conf.Suppress] = "custom"
     """The preset these settings started from; a label only."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -65,6 +67,11 @@ class Config:
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON types."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def training_dict(config: Config) -> dict[str, Any]:
+    """The settings that training depends on: all but how checkpoints are evaluated."""
+    return {name: value for name, value in to_dict(config).items() if name != "evaluate"}
 
 
 def from_dict(data: dict[str, Any], cls: type = Config, path: str = "") -> Any:

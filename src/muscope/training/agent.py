@@ -57,8 +57,8 @@ class AgentProgram:
         self.config = config
         self.environment = envs.make(config.environment.name)
         self.optimiser = optimiser.make(config.optimiser, config.train.steps)
-        calls = -(-config.replay.start // (config.train.lanes * config.train.rounds_per_call))
-        self.warmup_rounds = calls * config.train.rounds_per_call
+        calls = -(-config.replay.start // (config.train.lanes * config.train.call_rounds))
+        self.warmup_rounds = calls * config.train.call_rounds
 
     def initial(self, key: Key[Array, ""]) -> AgentState:
         """An untrained agent with an empty replay; ``key`` becomes the agent's own."""

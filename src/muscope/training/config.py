@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
 
 from muscope.errors import ConfigError
 from muscope.search.policy import TEMPERATURES
@@ -13,11 +17,11 @@ class TrainConfig:
     """The training loop.  One *round* is one environment step in every lane, one search over
     those lanes and the reanalysed positions, and ``updates_per_round`` gradient updates."""
 
-    agents: int = 4
+    agents: Annotated[int, tyro.conf.arg(aliases=["--agents"])] = 4
     """P, agents trained side by side; they differ in their random numbers only."""
-    steps: int = 5_000
+    steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = 5_000
     """Training steps; one is one gradient update."""
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
     """Seed of the population; agent i's randomness depends on (seed, i) alone."""
     lanes: int = 4
     """Environments each agent acts in."""
@@ -33,7 +37,7 @@ class TrainConfig:
     """Training steps at which every agent's parameters are kept; those up to ``steps``,
     and ``steps`` itself."""
     rounds_per_call: int = 25
-    """Rounds in one call of the compiled program; a run can stop and resume between calls."""
+    """Most rounds in one call of the compiled program; a run stops and resumes between calls."""
     save_seconds: float = 60.0
     """Least seconds between two saves of the full resumable state."""
 
@@ -45,6 +49,12 @@ class TrainConfig:
     def schedule(self) -> tuple[int, ...]:
         """The steps that get a checkpoint, sorted, the last one being ``steps``."""
         return tuple(sorted({s for s in self.checkpoints if s <= self.steps} | {self.steps}))
+
+    @property
+    def call_rounds(self) -> int:
+        """Rounds per call: at most ``rounds_per_call``, and every checkpoint ends a call."""
+        rounds = math.gcd(*(step // self.updates_per_round for step in self.schedule))
+        return max(n for n in range(1, self.rounds_per_call + 1) if rounds % n == 0)
 
     def __post_init__(self) -> None:
         for name in (

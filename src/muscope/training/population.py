@@ -6,10 +6,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, Key
 
 from muscope.config import Config
+from muscope.runtime import AGENTS, agents_mesh, over_agents
 from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 
 
@@ -23,48 +24,42 @@ class Population:
     def __init__(self, config: Config, devices: list[jax.Device] | None = None):
         self.config = config
         self.program = AgentProgram(config)
-        devices = jax.local_devices() if devices is None else devices
-        count = max(n for n in range(1, len(devices) + 1) if config.train.agents % n == 0)
-        self.mesh = jax.sharding.Mesh(np.array(devices[:count]), ("agents",))
-        self.sharding = NamedSharding(self.mesh, PartitionSpec("agents"))
+        self.mesh = agents_mesh(config.train.agents, devices)
 
-    def initial(self) -> AgentState:
-        """All agents untrained, [P] in front, laid out over the devices."""
-        root = jax.random.key(self.config.train.seed)
-        numbers = jnp.arange(self.config.train.agents)
-
-        def make(numbers):
-            keys = jax.vmap(lambda n: jax.random.fold_in(root, n))(numbers)
-            return jax.vmap(self.program.initial)(keys)
-
-        return jax.jit(make, out_shardings=self.sharding)(numbers)
-
-    def place(self, state: AgentState) -> AgentState:
-        """A state read from disk, laid out over the devices."""
-        return jax.device_put(state, self.sharding)
+    @functools.cached_property
+    def _initial(self):
+        return over_agents(self.program.initial, self.mesh, per_agent=1)
 
     @functools.cached_property
     def _advance(self):
-        rounds = self.config.train.rounds_per_call
-        agents = PartitionSpec("agents")
+        def call(state: AgentState, first: Int[Array, ""]):
+            state, metrics = self.program.run(state, first, self.config.train.call_rounds)
+            return state, jax.tree.map(jnp.sum, metrics)
 
-        def call(state, first):
-            one = lambda s: self.program.run(s, first, rounds)  # noqa: E731
-            state, metrics = jax.vmap(one)(state)
-            return state, jax.tree.map(lambda x: jnp.sum(x, axis=1), metrics)
+        return over_agents(call, self.mesh, per_agent=1, donate=True)
 
-        sharded = jax.shard_map(
-            call,
-            mesh=self.mesh,
-            in_specs=(agents, PartitionSpec()),
-            out_specs=(agents, agents),
-            check_vma=False,
+    def agent_keys(self) -> Key[Array, "P"]:
+        """Agent i's key depends on the run's seed and on i, not on who trains beside it."""
+        root = jax.random.key(self.config.train.seed)
+        return jax.vmap(lambda i: jax.random.fold_in(root, i))(
+            jnp.arange(self.config.train.agents)
         )
-        return jax.jit(sharded, donate_argnums=0)
+
+    def initial(self) -> AgentState:
+        """All agents untrained, [P] in front, laid out over the devices."""
+        return self._initial(self.agent_keys())
+
+    def place(self, state: AgentState) -> AgentState:
+        """A state read from disk, laid out over the devices."""
+        return jax.device_put(state, NamedSharding(self.mesh, PartitionSpec(AGENTS)))
 
     def advance(self, state: AgentState, first: int) -> tuple[AgentState, RoundMetrics]:
-        """``rounds_per_call`` rounds from number ``first``; metrics are sums, [P].
+        """``train.call_rounds`` rounds from number ``first``; metrics are sums, [P].
 
         ``state`` is donated: do not use it again.
         """
         return self._advance(state, jnp.int32(first))
+
+    def training_step(self, rounds: int) -> int:
+        """Updates done after ``rounds`` rounds."""
+        return max(rounds - self.program.warmup_rounds, 0) * self.config.train.updates_per_round

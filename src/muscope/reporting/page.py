@@ -1,0 +1,125 @@
+"""The report stage: draw every table, and gather the pictures in one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any, NamedTuple
+
+import jinja2
+from matplotlib.figure import Figure
+
+import muscope
+from muscope import envs
+from muscope.errors import RunError
+from muscope.experiments import figure2
+from muscope.experiments.evaluate import EXPERIMENTS
+from muscope.experiments.style import thousands
+from muscope.statistics import Summary
+from muscope.storage import tables
+from muscope.storage.checkpoint import write_atomically
+from muscope.storage.run import Run
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("muscope.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
+)
+
+
+class Picture(NamedTuple):
+    """One figure of the page."""
+
+    title: str
+    caption: str
+    uri: str
+    table: str
+
+
+def report(run: Run) -> None:
+    """Write ``figures/`` and ``report.html`` from ``tables/``; nothing is computed anew.
+
+    Raises:
+        RunError: no table exists yet, or one is damaged.
+    """
+    pictures = []
+    for experiment in EXPERIMENTS.values():
+        path = run.table_path(experiment.name)
+        if not path.exists():
+            continue
+        table = tables.read(path)
+        figure = experiment.plot(table)
+        for suffix in ("png", "svg"):
+            write_atomically(run.figure_path(experiment.name, suffix), _image(figure, suffix))
+        svg = run.figure_path(experiment.name, "svg").read_bytes()
+        uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+        pictures.append(
+            Picture(
+                experiment.title, experiment.caption(table), uri, f"tables/{experiment.name}.parquet"
+            )
+        )
+    if not pictures:
+        raise RunError(f"{run.path} has no tables; run 'muscope evaluate' on it first.")
+    page = _TEMPLATES.get_template("report.html").render(
+        environment=run.config.environment.name,
+        preset=run.config.preset,
+        agents=run.config.train.agents,
+        steps=run.config.train.steps,
+        pictures=pictures,
+        returns=_returns(run),
+        training=_training(run),
+        settings=_settings(run),
+        version=muscope.__version__,
+    )
+    write_atomically(run.report_path, page.encode())
+
+
+def _image(figure: Figure, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+    figure.savefig(buffer, format=suffix, metadata=metadata, dpi=300)
+    return buffer.getvalue()
+
+
+def _returns(run: Run) -> list[dict[str, str]]:
+    """Figure 2 in words, one row per checkpoint."""
+    path = run.table_path("figure2")
+    if not path.exists():
+        return []
+    curves = figure2.curves(tables.read(path))
+    return [
+        {"step": thousands(step), "mcts": _pm(mcts), "prior": _pm(prior)}
+        for (step, mcts), (_, prior) in zip(curves["mcts"], curves["prior"], strict=True)
+    ]
+
+
+def _pm(summary: Summary) -> str:
+    if summary.n == 1:
+        return f"{summary.mean:.1f}"
+    return f"{summary.mean:.1f} ± {summary.standard_error:.1f}"
+
+
+def _training(run: Run) -> dict[str, str]:
+    """What training took, from the log."""
+    if not run.metrics_path.exists():
+        return {}
+    last = json.loads(run.metrics_path.read_text().splitlines()[-1])
+    config = run.config
+    spec = envs.make(config.environment.name).spec
+    return {
+        "training steps, per agent": f"{last['step']:,}",
+        "environment steps, per agent": f"{last['rounds'] * config.train.lanes:,}",
+        "time limit of an episode": f"{spec.time_limit:,} steps",
+        "training time, all agents": f"{last['seconds']:.0f} s",
+    }
+
+
+def _settings(run: Run) -> list[tuple[str, Any]]:
+    from muscope.config import to_dict
+
+    flat: list[tuple[str, Any]] = []
+    for section, values in to_dict(run.config).items():
+        if isinstance(values, dict):
+            flat += [(f"{section}.{name}", value) for name, value in values.items()]
+        else:
+            flat.append((section, values))
+    return flat

@@ -1,0 +1,87 @@
+"""The stages of a study: train, evaluate, report.  They meet on disk; each reruns alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from muscope.config import Config
+from muscope.errors import RunError
+from muscope.experiments import evaluate as stage
+from muscope.reporting import report as draw
+from muscope.storage.run import Run
+from muscope.trained import TrainedAgent
+from muscope.training import runner
+
+
+class StudyRun(Run):
+    """A run with its agents at hand."""
+
+    def agent(self, index: int = 0, step: int | None = None) -> TrainedAgent:
+        """Agent ``index`` at training step ``step`` (the last checkpoint by default).
+
+        Raises:
+            RunError: no such agent, or no checkpoint at that step.
+            CheckpointError: the checkpoint is damaged.
+        """
+        steps = self.steps()
+        if not steps:
+            raise RunError(f"{self.path} has no checkpoints; train it first.")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise RunError(f"{self.path} has no checkpoint at step {step}; it has {list(steps)}.")
+        if not 0 <= index < self.config.train.agents:
+            raise RunError(f"{self.path} has agents 0..{self.config.train.agents - 1}.")
+        agents = stage.load_agents(self, step)
+        return TrainedAgent(jax.tree.map(lambda x: x[index], agents), self.config, index, step)
+
+
+def open_run(path: str | Path) -> StudyRun:
+    """The run in a directory.
+
+    Raises:
+        RunError: there is none.
+    """
+    return StudyRun.open(path)
+
+
+def train(config: Config, out: str | Path) -> StudyRun:
+    """Train, or resume training, in the directory ``out``; does nothing if it is finished.
+
+    Raises:
+        RunError: ``out`` holds something else or is in use.
+        CheckpointError: the saved state is damaged.
+    """
+    run = StudyRun.create(out, config)
+    runner.train(run)
+    return run
+
+
+def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
+    """Fill the tables of the named experiments, all by default; finished cells are skipped."""
+    run = _opened(run)
+    stage.evaluate(run, experiments)
+    return run
+
+
+def report(run: Run | str | Path) -> Path:
+    """Draw the figures and write the report; returns its path."""
+    run = _opened(run)
+    draw(run)
+    return run.report_path
+
+
+def study(config: Config, out: str | Path) -> StudyRun:
+    """All stages, each skipping what is already there."""
+    run = train(config, out)
+    evaluate(run)
+    report(run)
+    return run
+
+
+def _opened(run: Run | str | Path) -> StudyRun:
+    if isinstance(run, StudyRun):
+        return run
+    return StudyRun.open(run.path if isinstance(run, Run) else run)

@@ -1,0 +1,157 @@
+"""Self-describing checkpoints: safetensors files with a checked header, written atomically.
+
+A file holds a pytree's leaves under their paths and, in its header, a format name, the
+run's config, the training step, the versions that wrote it and a digest of all bytes.
+There is no pickle, so reading a foreign file cannot run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+import muscope
+from muscope.errors import CheckpointError
+
+AGENTS_FORMAT = "muscope-agents-1"
+STATE_FORMAT = "muscope-state-1"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` with ``data``; a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write(path: Path, tree: Any, *, kind: str, step: int, config: dict, **extra: Any) -> None:
+    """Write a pytree of arrays.
+
+    Args:
+        path: the file to replace.
+        tree: arrays, PRNG keys included.
+        kind: the format's name, checked on reading.
+        step: training step.
+        config: the run's config as plain JSON types.
+        extra: more JSON values for the header.
+    """
+    arrays = {
+        name: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for name, leaf in _named_leaves(tree).items()
+    }
+    header = {
+        "format": kind,
+        "step": step,
+        "config": config,
+        "versions": {"muscope": muscope.__version__, "jax": jax.__version__},
+        "digest": _digest(arrays),
+        **extra,
+    }
+    # One entry, because safetensors keeps header entries in no fixed order.
+    data = save(arrays, {"muscope": json.dumps(header, sort_keys=True)})
+    write_atomically(path, data)
+
+
+def read_header(path: Path, kind: str) -> dict[str, Any]:
+    """The header of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing, torn, or not of this kind.
+    """
+    return _read(path, kind, arrays=False)[0]
+
+
+def read(path: Path, template: Any, kind: str) -> tuple[Any, dict[str, Any]]:
+    """The pytree and header of a checkpoint.
+
+    Args:
+        path: the file.
+        template: pytree of arrays or ``jax.ShapeDtypeStruct`` with the expected structure.
+        kind: the expected format.
+
+    Raises:
+        CheckpointError: the file is missing, torn, not of this kind, or holds other shapes.
+    """
+    header, arrays = _read(path, kind, arrays=True)
+    if _digest(arrays) != header.get("digest"):
+        raise CheckpointError(
+            f"{path} is damaged: its content does not match its digest. Delete it; "
+            "training writes it again when it is resumed from an earlier state."
+        )
+    expected = _named_leaves(template)
+    if set(expected) != set(arrays):
+        odd = sorted(set(expected) ^ set(arrays))[0]
+        raise CheckpointError(
+            f"{path} does not fit this run's network: '{odd}' is on one side only. "
+            "Open it with the config it was written with."
+        )
+    leaves = []
+    for name, want in expected.items():
+        array = arrays[name]
+        if _is_key(want):
+            leaf = jax.random.wrap_key_data(array)
+        else:
+            leaf = array
+        if leaf.shape != want.shape or leaf.dtype != want.dtype:
+            raise CheckpointError(
+                f"{path}: '{name}' is {leaf.dtype}{list(leaf.shape)}, this run needs "
+                f"{want.dtype}{list(want.shape)}. Open it with the config it was written with."
+            )
+        leaves.append(leaf)
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), header
+
+
+def _read(path: Path, kind: str, arrays: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; train the run first.")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            content = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint ({error}). Delete it and train again."
+        ) from error
+    try:
+        header = json.loads(metadata["muscope"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} was not written by muscope; give the path of a muscope run."
+        ) from error
+    if header.get("format") != kind:
+        raise CheckpointError(
+            f"{path} has format '{header.get('format')}', expected '{kind}'; "
+            "it was written by another version of muscope or is another kind of file."
+        )
+    return header, content

@@ -1,0 +1,141 @@
+"""A run's directory: one place for everything a study writes.
+
+    config.json                    every setting
+    checkpoints/step-00000500.safetensors   parameters of all agents
+    state.safetensors              the full state to resume training from
+    metrics.jsonl                  training curves, one line per call
+    cells/figure2/step-00000500.parquet     finished pieces of an experiment
+    tables/figure2.parquet         one tidy table per figure
+    figures/figure2.{png,svg}
+    report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from muscope.config import Config, differences, from_dict, to_dict
+from muscope.errors import ConfigError, RunError, nearest
+from muscope.storage.checkpoint import write_atomically
+
+
+class Run:
+    """Paths and config of one run.  Create with :meth:`create` or :meth:`open`."""
+
+    def __init__(self, path: Path, config: Config):
+        self.path = path
+        self.config = config
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config) -> Run:
+        """A new run, or the existing one if it has the same training settings.
+
+        Other evaluation settings replace those of the existing run.
+
+        Raises:
+            RunError: the directory holds a run with other settings, or other files.
+        """
+        path = Path(path)
+        file = path / "config.json"
+        if file.exists():
+            run = cls.open(path)
+            different = [d for d in differences(run.config, config) if not _evaluation(d)]
+            if different:
+                raise RunError(
+                    f"{path} holds a run with other settings: {'; '.join(different[:5])}. "
+                    "Choose another --out, or repeat the run's own settings to resume it."
+                )
+            run.config = config
+            run._write_config()
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
+        run = cls(path, config)
+        run._write_config()
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run.
+
+        Raises:
+            RunError: there is none, or its config cannot be read.
+        """
+        path = Path(path)
+        file = path / "config.json"
+        if not file.is_file():
+            raise RunError(f"no run at {path}: it has no config.json.{_neighbours(path)}")
+        try:
+            return cls(path, from_dict(json.loads(file.read_text())))
+        except (ValueError, ConfigError) as error:
+            raise RunError(f"{file} cannot be used: {error}") from error
+
+    def _write_config(self) -> None:
+        data = json.dumps(to_dict(self.config), indent=2) + "\n"
+        write_atomically(self.path / "config.json", data.encode())
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.path} is in use by another process; wait for it or stop it."
+                ) from error
+            yield
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / "state.safetensors"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step-{step:08d}.safetensors"
+
+    def cell_path(self, experiment: str, cell: str) -> Path:
+        return self.path / "cells" / experiment / f"{cell}.parquet"
+
+    def table_path(self, experiment: str) -> Path:
+        return self.path / "tables" / f"{experiment}.parquet"
+
+    def figure_path(self, experiment: str, suffix: str) -> Path:
+        return self.path / "figures" / f"{experiment}.{suffix}"
+
+    def steps(self) -> tuple[int, ...]:
+        """Training steps that have a checkpoint, sorted."""
+        names = (re.fullmatch(r"step-(\d+)", p.stem) for p in self.path.glob("checkpoints/*.safetensors"))
+        return tuple(sorted(int(match[1]) for match in names if match))
+
+    def missing_steps(self) -> tuple[int, ...]:
+        """Steps of the schedule that have no checkpoint yet."""
+        return tuple(s for s in self.config.train.schedule if s not in self.steps())
+
+
+def _evaluation(difference: str) -> bool:
+    return difference.startswith(("evaluate.", "preset "))
+
+
+def _neighbours(path: Path) -> str:
+    """A hint at runs beside a path that is none."""
+    if not path.parent.is_dir():
+        return " Train one with 'muscope train'."
+    runs = [p.parent.name for p in path.parent.glob("*/config.json")]
+    return nearest(path.name, runs) if runs else " Train one with 'muscope train'."

@@ -1,0 +1,89 @@
+"""Tidy tables in Parquet: one file per figure, the settings in every row."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import muscope
+from muscope.config import Config
+from muscope.errors import RunError
+from muscope.storage.checkpoint import write_atomically
+
+SETTINGS: dict[str, pa.DataType] = {
+    "environment": pa.string(),
+    "preset": pa.string(),
+    "seed": pa.int64(),
+    "discount": pa.float64(),
+    "simulations": pa.int64(),
+    "evaluate_seed": pa.int64(),
+    "muscope": pa.string(),
+}
+"""Columns that every table ends with."""
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """The values of :data:`SETTINGS` for one run."""
+    return {
+        "environment": config.environment.name,
+        "preset": config.preset,
+        "seed": config.train.seed,
+        "discount": config.environment.discount,
+        "simulations": config.search.simulations,
+        "evaluate_seed": config.evaluate.seed,
+        "muscope": muscope.__version__,
+    }
+
+
+def make(
+    schema: Mapping[str, pa.DataType], columns: Mapping[str, Sequence | np.ndarray], config: Config
+) -> pa.Table:
+    """A table of the schema's columns followed by the run's settings.
+
+    Args:
+        schema: the figure's own columns.
+        columns: one sequence per column, all of one length.
+        config: the run's config.
+    """
+    length = len(next(iter(columns.values())))
+    fixed = {name: [value] * length for name, value in settings(config).items()}
+    full = pa.schema([*schema.items(), *SETTINGS.items()])
+    return pa.table({**columns, **fixed}, schema=full)
+
+
+def write(path: Path, table: pa.Table, **metadata: str) -> None:
+    """Write a table atomically, with ``metadata`` in the file's schema."""
+    if metadata:
+        table = table.replace_schema_metadata(metadata)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_atomically(path, buffer.getvalue())
+
+
+def read(path: Path) -> pa.Table:
+    """A table.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise RunError(f"no table at {path}; run 'muscope evaluate' on the run first.")
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunError(f"{path} is damaged ({error}); delete it and evaluate again.") from error
+
+
+def fingerprint(path: Path) -> str | None:
+    """The ``settings`` metadata of a table, or None if it is missing or damaged."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        return None
+    return metadata.get(b"settings", b"").decode() or None

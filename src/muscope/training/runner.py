@@ -1,0 +1,167 @@
+"""The training stage: from a run's config to its checkpoints, resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from muscope import runtime
+from muscope.config import training_dict
+from muscope.errors import CheckpointError
+from muscope.progress import progress
+from muscope.storage import checkpoint
+from muscope.storage.run import Run
+from muscope.training.agent import AgentState, RoundMetrics
+from muscope.training.population import Population
+
+
+class Interrupted(Exception):
+    """Training was asked to stop and has saved its state."""
+
+
+def train(run: Run) -> None:
+    """Train the run to its last step, from where it stands.
+
+    Every call of the compiled program ends in a consistent state.  Checkpoints are
+    written at their steps and the full state at least every ``train.save_seconds``;
+    a process killed at any moment resumes from the last saved state to the bit-identical
+    result that it would have had, on the same machine and versions.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        CheckpointError: the saved state is damaged or belongs to another program.
+        RunError: another process is working on the run.
+    """
+    runtime.prepare()
+    with run.lock():
+        if not run.missing_steps():
+            return
+        population = Population(run.config)
+        state, rounds, seconds = _begin(run, population)
+        with _stop_requests() as stop:
+            _loop(run, population, state, rounds, seconds, stop)
+        run.state_path.unlink(missing_ok=True)
+
+
+def _begin(run: Run, population: Population) -> tuple[AgentState, int, float]:
+    """The state to go on from, its rounds, and the seconds already spent."""
+    if not run.state_path.exists():
+        if run.steps():
+            # Checkpoints without a state: finished before, then some were deleted.
+            print(f"{run.path}: checkpoints are missing and no state is kept; starting over.")
+        run.metrics_path.unlink(missing_ok=True)
+        return population.initial(), 0, 0.0
+    template = jax.eval_shape(population.initial)
+    state, header = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
+    if header["config"] != training_dict(run.config):
+        raise CheckpointError(f"{run.state_path} belongs to other settings; delete it.")
+    _truncate(run.metrics_path, header["rounds"])
+    return population.place(state), header["rounds"], header["seconds"]
+
+
+def _loop(
+    run: Run,
+    population: Population,
+    state: AgentState,
+    rounds: int,
+    seconds: float,
+    stop: list[int],
+) -> None:
+    train_config = run.config.train
+    saved = began = time.monotonic()
+    before = seconds
+    step = population.training_step(rounds)
+    schedule = set(train_config.schedule)
+    if rounds == 0 and 0 in schedule:
+        _write_agents(run, state, 0)
+    with progress("train", train_config.steps, "step", step) as bar:
+        while step < train_config.steps:
+            state, metrics = population.advance(state, rounds)
+            rounds += train_config.call_rounds
+            reached = population.training_step(rounds)
+            seconds = before + time.monotonic() - began
+            _log(run.metrics_path, metrics, rounds, reached, seconds)
+            if reached > step and reached in schedule:
+                _write_agents(run, state, reached)
+            bar.update(reached - step)
+            bar.set_postfix(_summary(metrics), refresh=False)
+            step = reached
+            due = time.monotonic() - saved > train_config.save_seconds
+            if due or stop:
+                _write_state(run, state, rounds, step, seconds)
+                saved = time.monotonic()
+            if stop and step < train_config.steps:
+                raise Interrupted(f"stopped at training step {step}; the same command resumes.")
+    jax.block_until_ready(state)
+
+
+def _write_agents(run: Run, state: AgentState, step: int) -> None:
+    checkpoint.write(
+        run.checkpoint_path(step),
+        jax.device_get(state.agent),
+        kind=checkpoint.AGENTS_FORMAT,
+        step=step,
+        config=training_dict(run.config),
+    )
+
+
+def _write_state(run: Run, state: AgentState, rounds: int, step: int, seconds: float) -> None:
+    checkpoint.write(
+        run.state_path,
+        state,
+        kind=checkpoint.STATE_FORMAT,
+        step=step,
+        config=training_dict(run.config),
+        rounds=rounds,
+        seconds=seconds,
+    )
+
+
+def _log(path: Path, metrics: RoundMetrics, rounds: int, step: int, seconds: float) -> None:
+    """Append one line: sums over the call's rounds, one list entry per agent."""
+    values = {k: np.asarray(v).tolist() for k, v in metrics._asdict().items()}
+    line = json.dumps({"rounds": rounds, "step": step, "seconds": round(seconds, 3), **values})
+    with open(path, "a") as file:
+        file.write(line + "\n")
+
+
+def _truncate(path: Path, rounds: int) -> None:
+    """Drop the lines written after the state that training goes on from."""
+    if path.exists():
+        lines = path.read_text().splitlines()
+        kept = [x for x in lines if x.endswith("}") and json.loads(x)["rounds"] <= rounds]
+        checkpoint.write_atomically(path, "".join(x + "\n" for x in kept).encode())
+
+
+def _summary(metrics: RoundMetrics) -> dict[str, str]:
+    episodes = float(np.sum(metrics.episodes))
+    return {"score": f"{float(np.sum(metrics.score)) / episodes:.0f}"} if episodes else {}
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that fills when SIGINT or SIGTERM comes; a second SIGINT stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        old = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # Not in the main thread, where signals cannot be taken over.
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
