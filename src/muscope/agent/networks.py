@@ -30,6 +30,8 @@ class NetworkConfig:
     """Units of every hidden layer."""
     latent: int = 64
     """Components of the latent state z."""
+    input_scale: tuple[float, ...] = ()
+    """Factors of the observation's components; empty leaves them as they are."""
     value_limit: float = 20.0
     """Largest |h(value)| the value head can express; h(360) is about 18.4."""
     value_bins: int = 41
@@ -85,14 +87,21 @@ class Representation(eqx.Module):
 
     first: Linear
     second: Linear
+    scale: tuple[float, ...] = eqx.field(static=True)
 
     def __init__(self, inputs: int, config: NetworkConfig, key: Key[Array, ""]):
         k1, k2 = jax.random.split(key)
+        self.scale = config.input_scale or (1.0,) * inputs
+        if len(self.scale) != inputs:
+            raise ConfigError(
+                f"network.input_scale has {len(self.scale)} factors for {inputs} components."
+            )
         self.first = Linear(inputs, config.width, k1)
         self.second = Linear(config.width, config.latent, k2)
 
     def __call__(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
-        return normalise(self.second(jax.nn.relu(self.first(observation.reshape(-1)))))
+        x = observation.reshape(-1) * jnp.asarray(self.scale)
+        return normalise(self.second(jax.nn.relu(self.first(x))))
 
 
 class Dynamics(eqx.Module):

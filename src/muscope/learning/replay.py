@@ -150,26 +150,26 @@ def draw(
     mass = jnp.where(priority > 0, priority**alpha, 0.0).reshape(-1)
     blocks = jnp.pad(mass, (0, -mass.shape[0] % BLOCK)).reshape(-1, BLOCK)
     block_mass = blocks.sum(axis=-1)
-    block_end = jnp.cumsum(block_mass)
-    total = block_end[-1]
-    target = jax.random.uniform(key, (count,)) * total
+    total = jnp.sum(block_mass)
 
-    def first_beyond(
-        end: Float[Array, "*lanes n"], mass: Float[Array, "*lanes n"], goal: Float[Array, "*lanes 1"]
-    ) -> Int[Array, "*lanes"]:
-        """First entry with mass whose cumulated end lies beyond the goal; rounding may leave
-        none, then the entry with most mass."""
-        beyond = (end > goal) & (mass > 0)
-        return jnp.where(
-            beyond.any(axis=-1), jnp.argmax(beyond, axis=-1), jnp.argmax(mass, axis=-1)
-        )
+    def draw_one(target: Float[Array, ""]) -> Int[Array, ""]:
+        block, before = _first_beyond(block_mass, target)
+        item, _ = _first_beyond(blocks[block], target - before)
+        return block * BLOCK + item
 
-    block = first_beyond(block_end, block_mass, target[:, None])
-    inside = blocks[block]
-    rest = target - (block_end[block] - block_mass[block])
-    item = first_beyond(jnp.cumsum(inside, axis=-1), inside, rest[:, None])
-    index = block * BLOCK + item
+    index = jax.vmap(draw_one)(jax.random.uniform(key, (count,)) * total)
     size = jnp.sum(priority > 0)
     probability = mass[index] / total
     weight = (size * probability) ** -beta
     return index, weight / jnp.max(weight)
+
+
+def _first_beyond(
+    mass: Float[Array, "n"], goal: Float[Array, ""]
+) -> tuple[Int[Array, ""], Float[Array, ""]]:
+    """The first entry with mass at which the running sum exceeds ``goal``, and the sum
+    before it.  Rounding may leave none; then the entry with most mass."""
+    end = jnp.cumsum(mass)
+    beyond = (end > goal) & (mass > 0)
+    entry = jnp.where(beyond.any(), jnp.argmax(beyond), jnp.argmax(mass))
+    return entry, end[entry] - mass[entry]

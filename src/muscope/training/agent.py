@@ -24,6 +24,9 @@ class AgentState(NamedTuple):
     """Everything one agent's future depends on, besides the round's number."""
 
     agent: MuZero
+    """The parameters that are trained."""
+    average: MuZero
+    """Their moving average: it acts, reanalyses and is what checkpoints keep."""
     optimiser: optax.OptState
     replay: Replay
     episodes: Episode
@@ -81,6 +84,7 @@ class AgentProgram:
         )
         return AgentState(
             agent=agent,
+            average=jax.tree.map(jnp.copy, agent),
             optimiser=self.optimiser.init(agent),
             replay=replay.create(example, config.replay.capacity // lanes, lanes),
             episodes=starts,
@@ -149,8 +153,8 @@ class AgentProgram:
         now = jax.vmap(self.environment.observe)(state.episodes.state)
         then = state.replay.rows.observation.at[at].get(mode="promise_in_bounds")
 
-        parts = learned_parts(state.agent)
-        roots = jax.vmap(state.agent.represent)(jnp.concatenate([now, then]))
+        parts = learned_parts(state.average)
+        roots = jax.vmap(state.average.represent)(jnp.concatenate([now, then]))
         prior = jax.nn.softmax(jax.vmap(parts.prior)(roots))
         noisy = mix_root_noise(prior[: train.lanes], noise, config.search.dirichlet_fraction)
         prior = jnp.concatenate([noisy, prior[train.lanes :]])
@@ -189,22 +193,22 @@ class AgentProgram:
         train = self.config.train
 
         def update(carry, inputs):
-            agent, optimiser_state, priority = carry
+            agent, average, optimiser_state, priority = carry
             offset, update_key = inputs
-            return self._update(
-                agent,
-                optimiser_state,
-                state.replay._replace(priority=priority),
-                step + offset,
-                update_key,
+            memory = state.replay._replace(priority=priority)
+            (agent, *rest), logs = self._update(
+                agent, optimiser_state, memory, step + offset, update_key
             )
+            average = optax.incremental_update(agent, average, self.config.optimiser.average_rate)
+            return (agent, average, *rest), logs
 
-        carry = (state.agent, state.optimiser, state.replay.priority)
+        carry = (state.agent, state.average, state.optimiser, state.replay.priority)
         count = train.updates_per_round
         inputs = (jnp.arange(count), jax.random.split(key, count))
-        (agent, optimiser_state, priority), logs = jax.lax.scan(update, carry, inputs)
+        carry, logs = jax.lax.scan(update, carry, inputs)
+        agent, average, optimiser_state, priority = carry
         memory = state.replay._replace(priority=priority)
-        state = state._replace(agent=agent, optimiser=optimiser_state, replay=memory)
+        state = AgentState(agent, average, optimiser_state, memory, state.episodes, state.key)
         return state, (jnp.float32(count), *(jnp.sum(log) for log in logs))
 
     def _update(self, agent, optimiser_state, memory, step, key):
@@ -239,6 +243,6 @@ class AgentProgram:
             jnp.mean(terms.policy),
             jnp.mean(terms.value),
             jnp.mean(terms.reward),
-            optax.global_norm(grads),
+            optax.tree.norm(grads),
         )
         return (agent, optimiser_state, priority), logs

@@ -105,7 +105,7 @@ def _loop(
 def _write_agents(run: Run, state: AgentState, step: int) -> None:
     checkpoint.write(
         run.checkpoint_path(step),
-        jax.device_get(state.agent),
+        jax.device_get(state.average),
         kind=checkpoint.AGENTS_FORMAT,
         step=step,
         config=training_dict(run.config),

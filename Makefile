@@ -1,0 +1,47 @@
+# The two commands of the README are `make study` and `make test`; both install what they need.
+PYTHON ?= python3
+VENV ?= .venv
+ENV ?= cart-pole
+PRESET ?= quick
+ARGS ?=
+BIN := $(VENV)/bin
+
+.PHONY: study test check lint types docs format benchmarks clean
+
+study: $(VENV)/.core  ## Train, evaluate and report: ENV=cart-pole PRESET=quick ARGS="--agents 8"
+	$(BIN)/muscope study $(ENV) --preset $(PRESET) $(ARGS)
+
+test: $(VENV)/.dev  ## All tests
+	$(BIN)/python -m pytest
+
+check: lint types test docs  ## Everything that must hold before a change is submitted
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev  ## Public names are documented, links lead somewhere, the README's code runs
+	$(BIN)/python -m pytest tests/test_docs.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "muscope needs Python 3.11 or newer; try: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.core
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist

@@ -1,0 +1,40 @@
+"""Shapes are checked by jaxtyping and beartype (see pyproject.toml); ranks never broadcast silently."""
+
+import jax
+import pytest
+
+from muscope import runtime
+from muscope.agent.networks import NetworkConfig
+from muscope.config import Config
+from muscope.experiments.config import EvaluateConfig
+from muscope.learning.loss import LossConfig
+from muscope.learning.replay import ReplayConfig
+from muscope.search import SearchConfig
+from muscope.training.config import TrainConfig
+
+# Two simulated devices: populations are split over them as they would be over GPUs.
+jax.config.update("jax_num_cpu_devices", 2)
+runtime.prepare()
+
+
+@pytest.fixture
+def tiny() -> Config:
+    """A whole run in seconds; far too small to learn anything."""
+    return Config(
+        preset="tiny",
+        network=NetworkConfig(width=8, latent=8, value_bins=9, reward_bins=5),
+        search=SearchConfig(simulations=4),
+        replay=ReplayConfig(capacity=256, start=16),
+        loss=LossConfig(unroll=3, n_step=3),
+        train=TrainConfig(
+            agents=2,
+            steps=24,
+            lanes=2,
+            updates_per_round=2,
+            batch_size=8,
+            reanalyse_ratio=1.0,
+            checkpoints=(0, 8),
+            rounds_per_call=4,
+        ),
+        evaluate=EvaluateConfig(episodes=2),
+    )

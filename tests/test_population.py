@@ -1,0 +1,119 @@
+"""Agents in a population are independent of each other and of how they are laid out."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muscope.training.population import Population
+
+
+def resized(config, agents):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, agents=agents))
+
+
+def run(population, state, calls):
+    rounds = 0
+    for _ in range(calls):
+        state, metrics = population.advance(state, rounds)
+        rounds += population.config.train.call_rounds
+    return state, metrics, rounds
+
+
+def assert_close(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), **tolerance)
+
+
+@pytest.fixture
+def eight(tiny):
+    return Population(resized(tiny, 8))
+
+
+def test_an_agent_alone_starts_identically_and_stays_equal(tiny, eight):
+    """Agent 5 of 8 against the same agent alone, through warm-up and updates."""
+    alone = Population(resized(tiny, 1))
+    together = eight.initial()
+    single = alone.place(jax.tree.map(lambda x: x[5:6], together))
+    fresh = jax.jit(eight.program.initial)(eight.agent_keys()[5])
+    assert_close(fresh, jax.tree.map(lambda x: x[5], together), rtol=0, atol=0)
+    together, _, rounds = run(eight, together, 3)
+    single, _, _ = run(alone, single, 3)
+    assert eight.training_step(rounds) > 0
+    a, b = (jax.device_get(x) for x in (together, single))
+    sixth = jax.tree.map(lambda x: x[5:6], a)
+    np.testing.assert_array_equal(sixth.replay.rows.action, b.replay.rows.action)
+    assert_close(sixth.agent, b.agent, rtol=1e-3, atol=1e-4)
+
+
+def test_agents_differ_and_learn_from_their_own_data(eight):
+    state, _, _ = run(eight, eight.initial(), 3)
+    weights = np.asarray(state.agent.representation.first.weight).reshape(8, -1)
+    assert len(np.unique(weights[:, 0])) == 8
+    observations = np.asarray(state.replay.rows.observation).reshape(8, -1)
+    assert len(np.unique(observations[:, 4])) == 8
+
+
+def test_two_devices_give_what_one_gives(eight):
+    assert len(jax.local_devices()) == 2
+    assert eight.mesh.size == 2
+    one = Population(eight.config, jax.local_devices()[:1])
+    split, split_metrics, _ = run(eight, eight.initial(), 3)
+    assert len(split.key.sharding.device_set) == 2
+    whole, whole_metrics, _ = run(one, one.initial(), 3)
+    a, b = jax.device_get(split), jax.device_get(whole)
+    np.testing.assert_array_equal(a.replay.rows.action, b.replay.rows.action)
+    assert_close(a.agent, b.agent, rtol=1e-3, atol=1e-4)
+    assert_close(split_metrics, whole_metrics, rtol=1e-3, atol=1e-4)
+
+
+def test_a_population_that_no_device_count_divides_runs_on_one(tiny):
+    assert Population(resized(tiny, 3)).mesh.size == 1
+
+
+def test_running_twice_gives_identical_bits(tiny):
+    population = Population(tiny)
+    a, _, _ = run(population, population.initial(), 3)
+    a = jax.device_get(a)
+    b, _, _ = run(population, population.initial(), 3)
+    assert_close(a, jax.device_get(b), rtol=0, atol=0)
+
+
+def test_nothing_is_learned_before_the_replay_is_warm(tiny):
+    population = Population(tiny)
+    start = jax.device_get(population.initial())
+    state, metrics = population.advance(population.initial(), 0)
+    assert population.training_step(population.config.train.call_rounds) == 0
+    assert float(jnp.sum(metrics.updates)) == 0
+    assert_close(start.agent, jax.device_get(state.agent), rtol=0, atol=0)
+    written = int(state.replay.written[0])
+    assert written == population.config.train.call_rounds
+
+
+def test_the_average_follows_the_parameters(tiny):
+    config = dataclasses.replace(
+        tiny, optimiser=dataclasses.replace(tiny.optimiser, average_rate=1.0)
+    )
+    population = Population(config)
+    state, _, _ = run(population, population.initial(), 4)
+    assert_close(jax.device_get(state.agent), jax.device_get(state.average), rtol=1e-6, atol=1e-7)
+
+
+def test_reanalyse_replaces_targets_of_old_rows(tiny):
+    """After updates, many rows' policies differ from those written when they were new."""
+    ratio = dataclasses.replace(tiny.train, reanalyse_ratio=8.0)
+    with_reanalyse = Population(dataclasses.replace(tiny, train=ratio))
+    without = Population(
+        dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, reanalyse_ratio=0.0))
+    )
+    for population, expected in ((with_reanalyse, True), (without, False)):
+        state, _, rounds = run(population, population.initial(), 2)
+        # Rows written so far; a further call without overwriting leaves them unless refreshed.
+        before = np.asarray(state.replay.rows.value)[:, :rounds]
+        state, _ = population.advance(state, rounds)
+        after = np.asarray(state.replay.rows.value)[:, :rounds]
+        assert (np.abs(before - after) > 1e-6).any() == expected

@@ -1,0 +1,222 @@
+"""The search against mctx, against a naive one, and against exact values."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import mctx
+import numpy as np
+import pytest
+from naive_search import naive_search
+from tabular import NEXT, REWARD, TERMINAL, TabularMDP, optimal_q, perfect_agent
+
+from muscope.agent import NetworkConfig, build
+from muscope.envs.base import Spec
+from muscope.errors import ConfigError
+from muscope.search import (
+    Parts,
+    SearchConfig,
+    behaviour_policy,
+    learned_parts,
+    mix_root_noise,
+    sample_action,
+    search,
+    temperature_at,
+)
+
+MCTX = SearchConfig(
+    normalisation="siblings",
+    unvisited="minimum",
+    count_node=True,
+    range_floor=1e-8,
+    tie_noise=0.0,
+)
+
+
+def random_agent(actions, seed=0):
+    """A network whose heads are far from zero."""
+    spec = Spec("any", actions, (4,), 100)
+    agent = build(NetworkConfig(width=32, latent=16), spec, jax.random.key(seed))
+    leaves, structure = jax.tree.flatten(agent)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    noisy = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, noisy)
+
+
+def mctx_search(agent, roots, simulations, discount):
+    def recurrent(agent, key, action, z):
+        following, reward = jax.vmap(agent.step)(z, action)
+        p = jax.vmap(agent.predict)(following)
+        return mctx.RecurrentFnOutput(
+            reward=reward,
+            discount=jnp.full_like(reward, discount),
+            prior_logits=p.policy_logits,
+            value=p.value,
+        ), following
+
+    p = jax.vmap(agent.predict)(roots)
+    root = mctx.RootFnOutput(prior_logits=p.policy_logits, value=p.value, embedding=roots)
+    out = mctx.muzero_policy(
+        agent, jax.random.key(0), root, recurrent, simulations, dirichlet_fraction=0.0
+    )
+    return out.search_tree.summary()
+
+
+@pytest.mark.parametrize(
+    ("actions", "simulations", "batch"), [(2, 16, 64), (2, 50, 256), (3, 31, 33), (6, 64, 16)]
+)
+def test_visit_counts_equal_mctx_exactly(actions, simulations, batch):
+    agent = random_agent(actions)
+    roots = jax.vmap(agent.represent)(jax.random.normal(jax.random.key(9), (batch, 4)))
+    config = dataclasses.replace(MCTX, simulations=simulations)
+    ours = jax.jit(lambda a, z: search(learned_parts(a), z, jax.random.key(0), config, 0.997))(
+        agent, roots
+    )
+    theirs = jax.jit(lambda a, z: mctx_search(a, z, simulations, 0.997))(agent, roots)
+    np.testing.assert_array_equal(ours.visits, theirs.visit_counts)
+    np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-4, atol=1e-4)
+    seen = np.asarray(ours.visits) > 0
+    np.testing.assert_allclose(
+        np.asarray(ours.q)[seen], np.asarray(theirs.qvalues)[seen], rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("unvisited", ["parent", "minimum"])
+@pytest.mark.parametrize("count_node", [False, True])
+@pytest.mark.parametrize("range_floor", [0.01, 1.0])
+def test_tree_wide_normalisation_equals_a_naive_search(unvisited, count_node, range_floor):
+    simulations, discount = 40, 0.97
+    config = SearchConfig(
+        simulations=simulations,
+        unvisited=unvisited,
+        count_node=count_node,
+        range_floor=range_floor,
+        tie_noise=0.0,
+    )
+    rng = np.random.default_rng(0)
+    logits, value = rng.normal(size=(5, 2)), rng.normal(size=5)
+    # Irrational rewards, so that no two scores tie.
+    reward = rng.normal(size=(5, 2))
+
+    def step(s, a):
+        return int(NEXT[s, a]), float(reward[s, a])
+
+    parts = Parts(
+        step=lambda s, a: (jnp.asarray(NEXT)[s, a], jnp.asarray(reward, jnp.float32)[s, a]),
+        prior=lambda s: jnp.asarray(logits, jnp.float32)[s],
+        leaf=lambda s, key: jnp.asarray(value, jnp.float32)[s],
+    )
+    ours = search(parts, jnp.arange(5), jax.random.key(0), config, discount)
+    for s in range(5):
+        visits, returns, root = naive_search(
+            step, logits.__getitem__, value.__getitem__, s, simulations, discount, config
+        )
+        np.testing.assert_array_equal(ours.visits[s], visits)
+        np.testing.assert_allclose(
+            ours.q[s], returns / np.maximum(visits, 1), rtol=1e-4, atol=1e-5
+        )
+        expected = (returns.sum() + root) / (simulations + 1)
+        np.testing.assert_allclose(ours.value[s], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_root_value_with_and_without_the_networks_own_estimate():
+    agent = perfect_agent(value=[10.0, 0, 0, 0, 0])
+    roots = jnp.eye(5)[:1]
+    found = {}
+    for setting in ("network_and_search", "search"):
+        config = SearchConfig(simulations=9, root_value=setting, tie_noise=0.0)
+        found[setting] = search(learned_parts(agent), roots, jax.random.key(0), config, 1.0)
+    searched = float(found["search"].value[0])
+    assert searched == pytest.approx(float((found["search"].visits * found["search"].q).sum()) / 9)
+    assert float(found["network_and_search"].value[0]) == pytest.approx(
+        (9 * searched + 10.0) / 10, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("discount", [0.5, 0.9])
+def test_a_perfect_model_converges_to_the_optimal_action_and_value(discount):
+    """Uniform prior, value 0 at the leaves: only the model's rewards speak."""
+    config = SearchConfig(simulations=400, unvisited="parent")
+    q = optimal_q(discount)
+    agent = perfect_agent()
+    found = search(learned_parts(agent), jnp.eye(5)[:4], jax.random.key(0), config, discount)
+    np.testing.assert_array_equal(np.argmax(found.visits, -1), np.argmax(q[:4], -1))
+    best = np.take_along_axis(np.asarray(found.q), np.argmax(q[:4], -1)[:, None], 1)[:, 0]
+    if discount == 0.5:
+        np.testing.assert_allclose(best, q[:4].max(axis=1), atol=0.25)
+
+
+def test_searching_the_true_environment_equals_searching_its_perfect_model():
+    environment, agent = TabularMDP(), perfect_agent(logits=[[1, 0], [0, 1], [0, 0], [2, 0], [0, 0]])
+    config = SearchConfig(simulations=60)
+    true = Parts(
+        step=lambda s, a: environment.step(s, a)[:2],
+        prior=lambda s: agent.predict(environment.observe(s)).policy_logits,
+        leaf=lambda s, key: agent.predict(environment.observe(s)).value,
+    )
+    states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(1), 8))
+    latents = jax.vmap(environment.observe)(states)
+    key = jax.random.key(0)
+    a = search(true, states, key, config, 0.9)
+    b = search(learned_parts(agent), latents, key, config, 0.9)
+    np.testing.assert_array_equal(a.visits, b.visits)
+    np.testing.assert_allclose(a.value, b.value, atol=1e-3)
+
+
+def test_a_lane_does_not_depend_on_its_batch():
+    agent = random_agent(2)
+    roots = jax.vmap(agent.represent)(jax.random.normal(jax.random.key(9), (32, 4)))
+    config = dataclasses.replace(MCTX, simulations=20)
+    run = jax.jit(lambda z: search(learned_parts(agent), z, jax.random.key(0), config, 0.99))
+    whole, part = run(roots), run(roots[8:12])
+    np.testing.assert_array_equal(whole.visits[8:12], part.visits)
+
+
+def test_equal_scores_are_broken_at_random():
+    """All values and priors equal: without noise the first action wins every root."""
+    agent = perfect_agent(reward=np.zeros((5, 2)))
+    roots = jnp.tile(jnp.eye(5)[:1], (400, 1))
+    config = SearchConfig(simulations=1)
+    first = search(learned_parts(agent), roots, jax.random.key(0), config, 0.9).visits[:, 1]
+    assert 150 < float(first.sum()) < 250
+    silent = dataclasses.replace(config, tie_noise=0.0)
+    assert float(search(learned_parts(agent), roots, jax.random.key(0), silent, 0.9).visits[:, 1].sum()) == 0
+
+
+def test_the_first_simulation_follows_the_prior():
+    agent = perfect_agent(logits=[[0.0, 2.0]] * 5)
+    config = SearchConfig(simulations=1, tie_noise=0.0)
+    found = search(learned_parts(agent), jnp.eye(5), jax.random.key(0), config, 0.9)
+    np.testing.assert_array_equal(found.visits, np.tile([0, 1], (5, 1)))
+
+
+def test_root_noise_mixes_and_reaches_the_root_alone():
+    prior, noise = jnp.array([[0.9, 0.1]]), jnp.array([[0.0, 1.0]])
+    np.testing.assert_allclose(mix_root_noise(prior, noise, 0.25), [[0.675, 0.325]])
+    agent = perfect_agent(logits=[[5.0, 0.0]] * 5)
+    config = SearchConfig(simulations=1, tie_noise=0.0)
+    found = search(
+        learned_parts(agent), jnp.eye(5)[:1], jax.random.key(0), config, 0.9, jnp.array([[0.1, 0.9]])
+    )
+    np.testing.assert_array_equal(found.visits, [[0, 1]])
+
+
+def test_equation_1_and_its_schedule():
+    visits = jnp.array([1.0, 3.0, 0.0])
+    np.testing.assert_allclose(behaviour_policy(visits, 1.0), [0.25, 0.75, 0.0])
+    np.testing.assert_allclose(behaviour_policy(visits, 0.5), [0.1, 0.9, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(behaviour_policy(visits, 0.25), [1 / 82, 81 / 82, 0], rtol=1e-5)
+    assert [float(temperature_at(s, 100)) for s in (0, 49, 50, 74, 75, 100)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    drawn = sample_action(jax.random.key(0), jnp.tile(visits, (4000, 1)), 0.5)
+    np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 4000, [0.1, 0.9, 0], atol=0.02)
+
+
+def test_impossible_settings_are_refused():
+    for wrong in ({"simulations": 0}, {"range_floor": 0.0}, {"dirichlet_fraction": 2.0}):
+        with pytest.raises(ConfigError, match="search"):
+            SearchConfig(**wrong)
+
+
+def test_rewards_and_terminals_of_the_test_mdp_are_consistent():
+    assert (REWARD[TERMINAL] == 0).all()
+    assert (NEXT[TERMINAL] == np.flatnonzero(TERMINAL)[:, None]).all()
