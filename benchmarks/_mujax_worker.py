@@ -28,9 +28,9 @@ class CompileClock:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
-    def _add(self, event: str, seconds: float, **_: Any) -> None:
+    def _add(self, event: str, duration_secs: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
 class Mark(NamedTuple):
@@ -75,7 +75,7 @@ class Stopwatch:
 
 
 def agent_config(s: Mapping[str, Any]) -> GMZConfig:
-    """mujax's options for muscope's settings; ``training.py`` lists what has no counterpart."""
+    """Options for muscope's settings; ``training.py`` lists those that mujax cannot match."""
     layers = (s["width"],)
     return GMZConfig(
         effective_horizon=1.0 / (1.0 - s["discount"]),

@@ -17,10 +17,11 @@ per update (the like-for-like pair) and with its default.
 
 How: every variant first does ``WARMUP_UPDATES`` updates, in which all compilation happens (no
 program comes from a cache), then updates are counted for ``--seconds``.  The time of the
-warm-up is reported as "start-up", and XLA's share of it as "compiling"; should anything be
-compiled while the clock runs, the table says so.  Settings are muscope's "quick" preset; the
-output lists everything in which mujax differs.  Nothing is asserted about the times: other
-work on the machine changes them.
+warm-up is reported as "start-up", and XLA's share of it (summed over threads) as "compiling";
+should anything be compiled while the clock runs, the table says so.  mujax counts updates in
+hundreds and acts in chunks, so a few seconds are too short for it: "env steps/update" is then
+off.  Settings are muscope's "quick" preset; the output lists everything in which mujax differs.
+Nothing is asserted about the times: other work on the machine changes them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
-import tempfile
 import time
 import venv
 from importlib.metadata import version
@@ -63,14 +62,15 @@ WARMUP_UPDATES = 200
 
 DIFFERENCES = (
     "network: mujax gives the policy, the value and the reward a hidden layer of their own each, "
-    "and has LayerNorm, SiLU, min-max scaled latents and no residual connection (muscope: the "
-    "policy and the value share one, the reward shares the dynamics', ReLU, standardised latents, "
-    "residual); its reward head has as many bins as its value head (muscope: {reward_bins})",
+    "and has symlog inputs, LayerNorm, SiLU, min-max scaled latents and no residual connection "
+    "(muscope: the policy and the value share one, the reward shares the dynamics', linear inputs, "
+    "ReLU, standardised latents, residual); its reward head has as many bins as its value "
+    "head (muscope: {reward_bins})",
     "search: mujax runs mctx's Gumbel MuZero search, without Dirichlet noise and temperature "
     "(muscope: MuZero's pUCT search with both)",
     "targets: mujax encodes values and rewards as HL-Gauss histograms in symlog units (muscope: "
     "two-hot in MuZero's h units)",
-    "replay: mujax draws uniformly, whole sequences (muscope: by priority, with importance "
+    "replay: mujax draws uniformly (muscope: by priority, with importance "
     "weights and new priorities after every update)",
     "Reanalyse: mujax searches {sequence} successive positions of a drawn sequence, for that "
     "update only (muscope: positions drawn one by one, results kept in the replay)",
@@ -91,9 +91,9 @@ class CompileClock:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
-    def _add(self, event: str, seconds: float, **_: Any) -> None:
+    def _add(self, event: str, duration_secs: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
 class Measured(NamedTuple):
@@ -193,7 +193,7 @@ def prepare_mujax(directory: Path) -> Path:
 
 
 def mujax_settings(config: Config, reanalysed: float, seconds: float) -> dict[str, Any]:
-    """muscope's settings, by the names that the worker uses."""
+    """What the worker needs to know of muscope's settings."""
     network, loss, optimiser = config.network, config.loss, config.optimiser
     return {
         "seconds": seconds,
@@ -227,7 +227,7 @@ def measure_mujax(python: Path, settings: dict[str, Any]) -> Measured:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"},
     )
     if done.returncode:
         raise SystemExit(f"mujax failed:\n{done.stderr}")
@@ -235,7 +235,7 @@ def measure_mujax(python: Path, settings: dict[str, Any]) -> Measured:
 
 
 def variants(config: Config, agents: int) -> list[Variant]:
-    """mujax first: the others are compared with it."""
+    """All rows of the table; mujax comes first, for the others are compared with it."""
     sequence = config.loss.unroll + 1
     found = [Variant("mujax", 1, 0, 0), Variant("mujax", 1, sequence, sequence)]
     for count in (1, agents):
@@ -333,11 +333,10 @@ def main() -> None:
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     python = prepare_mujax(arguments.venv)
-    # An empty cache, so that compilation is measured.
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["MUSCOPE_CACHE"] = cache
-        runtime.prepare()
-        run(python, arguments.agents, arguments.seconds)
+    # Compilation is measured, too.
+    jax.config.update("jax_enable_compilation_cache", False)
+    runtime.prepare()
+    run(python, arguments.agents, arguments.seconds)
 
 
 if __name__ == "__main__":

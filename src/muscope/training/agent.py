@@ -98,10 +98,11 @@ class AgentProgram:
         numbers = first + jnp.arange(rounds)
         keys = jax.vmap(lambda n: jax.random.fold_in(state.key, n))(numbers)
         # All of a call's Dirichlet noise at once: its rejection loops are slow one by one.
-        lanes, actions = self.config.train.lanes, self.environment.spec.num_actions
+        train, actions = self.config.train, self.environment.spec.num_actions
+        roots = train.lanes + train.reanalysed_per_round
         alpha = jnp.full((actions,), self.config.search.dirichlet_alpha)
         keys, noise_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        noise = jax.vmap(lambda k: jax.random.dirichlet(k, alpha, (lanes,)))(noise_keys)
+        noise = jax.vmap(lambda k: jax.random.dirichlet(k, alpha, (roots,)))(noise_keys)
 
         def body(carry, inputs):
             return self._round(carry, *inputs)
@@ -117,7 +118,7 @@ class AgentProgram:
         state: AgentState,
         number: Int[Array, ""],
         key: Key[Array, ""],
-        noise: Float[Array, "lanes A"],
+        noise: Float[Array, "roots A"],
     ) -> tuple[AgentState, RoundMetrics]:
         act_key, learn_key = jax.random.split(key)
         step = self.training_step(number)
@@ -143,7 +144,7 @@ class AgentProgram:
         state: AgentState,
         step: Int[Array, ""],
         key: Key[Array, ""],
-        noise: Float[Array, "lanes A"],
+        noise: Float[Array, "roots A"],
     ) -> tuple[AgentState, episode.Outcome]:
         """One search over the lanes and the reanalysed rows; act; store."""
         train, config = self.config.train, self.config
@@ -156,8 +157,7 @@ class AgentProgram:
         parts = learned_parts(state.average)
         roots = jax.vmap(state.average.represent)(jnp.concatenate([now, then]))
         prior = jax.nn.softmax(jax.vmap(parts.prior)(roots))
-        noisy = mix_root_noise(prior[: train.lanes], noise, config.search.dirichlet_fraction)
-        prior = jnp.concatenate([noisy, prior[train.lanes :]])
+        prior = mix_root_noise(prior, noise, config.search.dirichlet_fraction)
         found = search(
             parts, roots, search_key, config.search, config.environment.discount, prior
         )

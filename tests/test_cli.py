@@ -1,0 +1,81 @@
+"""The command line: help, refusals, and a whole study."""
+
+import subprocess
+import sys
+
+import pytest
+
+from muscope import cli
+
+TINY = [
+    *("--agents", "2", "--steps", "24", "--train.checkpoints", "0", "--train.lanes", "2"),
+    *("--train.updates-per-round", "2", "--train.batch-size", "8", "--replay.capacity", "256"),
+    *("--network.width", "8", "--network.latent", "8", "--search.simulations", "4"),
+    *("--loss.unroll", "3", "--loss.n-step", "3", "--evaluate.episodes", "2"),
+    *("--replay.start", "16", "--train.rounds-per-call", "4"),
+]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "muscope", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_a_study_from_the_command_line(tmp_path):
+    out = tmp_path / "run"
+    done = run("study", "cart-pole", "--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out / "report.html")
+    assert done.stderr == ""  # Quiet when not on a terminal.
+    assert (out / "tables" / "figure2.parquet").exists()
+    again = run("study", "cart-pole", "--out", out, *TINY, "--seed", "9")
+    assert again.returncode == 1
+    assert "train.seed (0 != 9)" in again.stderr
+    assert len(again.stderr.splitlines()) == 1
+    (out / "report.html").unlink()
+    assert run("evaluate", out, "--figures", "2").returncode == 0
+    assert run("report", out).returncode == 0
+    assert (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stduy", "cart-pole"], "Did you mean 'study'?"),
+        (["study"], "needs ENV first"),
+        (["study", "cartpole"], "Did you mean 'cart-pole'?"),
+        (["study", "cart-pole", "--preset", "papers"], "Did you mean 'paper'?"),
+        (["study", "cart-pole", "--steps", "7"], "not a multiple"),
+        (["evaluate", "nowhere"], "no run at nowhere"),
+        (["report", "nowhere"], "no run at nowhere"),
+        (["report", "nowhere", "--fast"], "no options"),
+        (["train", "cart-pole", "--out", "/dev/null"], "is not a muscope run"),
+    ],
+)
+def test_mistakes_get_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["study", "cart-pole", "--optimiser.lerning-rate", "1"])
+    assert stop.value.code != 0
+    assert "--optimiser.learning-rate" in "".join(capsys.readouterr())
+
+
+def test_help(capsys):
+    cli.main(["--help"])
+    assert "muscope study ENV" in capsys.readouterr().out
+    for command in (["study", "cart-pole"], ["train"], ["evaluate"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*command, "--help"])
+        assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--preset", "--out", "--agents", "--steps", "--seed", "--search.simulations"):
+        assert flag in text

@@ -1,0 +1,78 @@
+"""Configs: round trips, refusals that name the mend, presets."""
+
+import dataclasses
+import json
+
+import pytest
+
+import muscope
+from muscope import envs
+from muscope.config import Config, differences, from_dict, to_dict
+from muscope.errors import ConfigError
+from muscope.presets import PRESETS
+from muscope.training.config import TrainConfig
+
+
+@pytest.mark.parametrize("environment", sorted(PRESETS))
+@pytest.mark.parametrize("name", ["quick", "paper"])
+def test_presets_survive_json(environment, name):
+    config = muscope.preset(environment, name)
+    assert config.preset == name
+    assert config.environment.name == environment
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_the_paper_preset_has_the_papers_scale():
+    train = muscope.preset("cart-pole", "paper").train
+    assert (train.agents, train.steps) == (30, 100_000)
+    assert train.schedule == (0, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+    assert muscope.preset("cart-pole", "paper").loss.unroll == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trian": {}}, r"unknown setting 'trian'. Did you mean 'train'\?"),
+        ({"train": {"batchsize": 3}}, r"'train.batchsize'. Did you mean 'batch_size'\?"),
+        ({"train": {"agents": 2.5}}, "'train.agents' is 2.5; it must be of type"),
+        ({"train": {"agents": True}}, "'train.agents' is True"),
+        ({"train": {"temperatures": [1.0]}}, "must have 3 values, not 1"),
+        ({"search": {"normalisation": "no"}}, r"must be one of \['tree', 'siblings'\]"),
+        ({"train": 3}, "'train' must be a table"),
+        ({"environment": {"discount": 1.5}}, "discount must lie in"),
+        ({"search": {"simulations": 0}}, "simulations must be at least 1"),
+        ({"train": {"reanalyse_ratio": 0.3}}, "must be a whole number"),
+        ({"train": {"steps": 1001}}, "not a multiple of train.updates_per_round"),
+        ({"replay": {"capacity": 40, "start": 10}}, "raise it"),
+        ({"environment": {"discount": 0.5}}, "float32 backup loses accuracy"),
+        ({"evaluate": {"episodes": 0}}, "evaluate.episodes"),
+        ({"network": {"width": 0}}, "network.width"),
+        ({"optimiser": {"learning_rate": -1.0}}, "learning_rate"),
+    ],
+)
+def test_bad_settings_get_one_clear_error(change, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(change)
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(ConfigError, match=r"Did you mean 'cart-pole'\?"):
+        envs.make("cartpole")
+    with pytest.raises(ConfigError, match=r"Did you mean 'quick'\?"):
+        muscope.preset("cart-pole", "qick")
+    with pytest.raises(ConfigError, match="already registered"):
+        envs.register("cart-pole", envs.CartPole)
+
+
+def test_every_checkpoint_ends_a_call():
+    train = TrainConfig(steps=5_000, checkpoints=(0, 500, 1_000), updates_per_round=4)
+    assert train.schedule == (0, 500, 1_000, 5_000)
+    assert train.call_rounds == 25
+    assert all(s % (4 * train.call_rounds) == 0 for s in train.schedule)
+    odd = dataclasses.replace(train, steps=5_004)
+    assert all(s % (4 * odd.call_rounds) == 0 for s in odd.schedule)
+
+
+def test_differences_name_the_settings():
+    other = dataclasses.replace(Config(), train=dataclasses.replace(TrainConfig(), seed=3))
+    assert differences(Config(), other) == ["train.seed (0 != 3)"]
