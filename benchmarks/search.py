@@ -16,7 +16,7 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ def network_alone(simulations: int) -> Callable:
 
 
 def measure(
-    programs: dict[str, Callable], arguments: tuple, repeats: int
+    programs: Mapping[str, Callable], arguments: tuple, repeats: int
 ) -> dict[str, list[float]]:
     """Seconds of each program, taken in turn."""
     times: dict[str, list[float]] = {name: [] for name in programs}

@@ -1,4 +1,4 @@
-"""Shapes are checked by jaxtyping and beartype (see pyproject.toml); ranks never broadcast silently."""
+"""Shapes are checked by jaxtyping and beartype (pyproject.toml turns them on)."""
 
 import jax
 import pytest

@@ -48,11 +48,7 @@ def naive_search(step, prior, leaf, state, simulations, discount, config, root_p
         c = config.c1 + math.log((seen + config.c2 + 1) / config.c2)
         found = []
         for a, p in enumerate(node.prior):
-            q = (
-                (node.returns[a] / node.visits[a] - low) * scale
-                if node.visits[a]
-                else unknown
-            )
+            q = (node.returns[a] / node.visits[a] - low) * scale if node.visits[a] else unknown
             found.append(q + c * p * math.sqrt(max(seen, 1)) / (1 + node.visits[a]))
         return found
 

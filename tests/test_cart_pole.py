@@ -61,10 +61,12 @@ def test_whole_episodes_equal_gymnasium():
 def test_termination_is_absorbing():
     state = CartPoleState(jnp.array([2.39, 5.0, 0.0, 0.0]), jnp.array(False))
     fallen = STEP(state, 1)
-    assert bool(fallen.terminated) and float(fallen.reward) == 1.0
+    assert bool(fallen.terminated)
+    assert float(fallen.reward) == 1.0
     for action in (0, 1):
         after = STEP(fallen.state, action)
-        assert float(after.reward) == 0.0 and bool(after.terminated)
+        assert float(after.reward) == 0.0
+        assert bool(after.terminated)
         np.testing.assert_array_equal(after.state.physics, fallen.state.physics)
 
 

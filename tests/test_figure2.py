@@ -50,7 +50,9 @@ def test_mcts_with_a_perfect_model_collects_the_optimal_return():
     for s in np.asarray(states):
         total, steps = 0.0, 0
         while s != 4 and steps < environment.spec.time_limit:
-            moved = environment.step(type(environment.reset(jax.random.key(0)))(jnp.int32(s)), int(np.argmax(q[s])))
+            moved = environment.step(
+                type(environment.reset(jax.random.key(0)))(jnp.int32(s)), int(np.argmax(q[s]))
+            )
             total, s, steps = total + float(moved.reward), int(moved.state.index), steps + 1
         expected.append(total)
     np.testing.assert_allclose(scores.score, expected, rtol=1e-5)

@@ -64,7 +64,10 @@ def test_sigkill_at_random_moments_changes_no_bit(whole, tmp_path):
     assert kills == 3
     assert contents(out) == contents(whole)
     logs = [
-        [{k: v for k, v in json.loads(x).items() if k != "seconds"} for x in f.read_text().splitlines()]
+        [
+            {k: v for k, v in json.loads(x).items() if k != "seconds"}
+            for x in f.read_text().splitlines()
+        ]
         for f in (out / "metrics.jsonl", whole / "metrics.jsonl")
     ]
     assert logs[0] == logs[1]

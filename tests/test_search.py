@@ -112,9 +112,7 @@ def test_tree_wide_normalisation_equals_a_naive_search(unvisited, count_node, ra
             step, logits.__getitem__, value.__getitem__, s, simulations, discount, config
         )
         np.testing.assert_array_equal(ours.visits[s], visits)
-        np.testing.assert_allclose(
-            ours.q[s], returns / np.maximum(visits, 1), rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(ours.q[s], returns / np.maximum(visits, 1), rtol=1e-4, atol=1e-5)
         expected = (returns.sum() + root) / (simulations + 1)
         np.testing.assert_allclose(ours.value[s], expected, rtol=1e-4, atol=1e-5)
 
@@ -147,7 +145,10 @@ def test_a_perfect_model_converges_to_the_optimal_action_and_value(discount):
 
 
 def test_searching_the_true_environment_equals_searching_its_perfect_model():
-    environment, agent = TabularMDP(), perfect_agent(logits=[[1, 0], [0, 1], [0, 0], [2, 0], [0, 0]])
+    environment, agent = (
+        TabularMDP(),
+        perfect_agent(logits=[[1, 0], [0, 1], [0, 0], [2, 0], [0, 0]]),
+    )
     config = SearchConfig(simulations=60)
     true = Parts(
         step=lambda s, a: environment.step(s, a)[:2],
@@ -180,7 +181,12 @@ def test_equal_scores_are_broken_at_random():
     first = search(learned_parts(agent), roots, jax.random.key(0), config, 0.9).visits[:, 1]
     assert 150 < float(first.sum()) < 250
     silent = dataclasses.replace(config, tie_noise=0.0)
-    assert float(search(learned_parts(agent), roots, jax.random.key(0), silent, 0.9).visits[:, 1].sum()) == 0
+    assert (
+        float(
+            search(learned_parts(agent), roots, jax.random.key(0), silent, 0.9).visits[:, 1].sum()
+        )
+        == 0
+    )
 
 
 def test_the_first_simulation_follows_the_prior():
@@ -196,7 +202,12 @@ def test_root_noise_mixes_and_reaches_the_root_alone():
     agent = perfect_agent(logits=[[5.0, 0.0]] * 5)
     config = SearchConfig(simulations=1, tie_noise=0.0)
     found = search(
-        learned_parts(agent), jnp.eye(5)[:1], jax.random.key(0), config, 0.9, jnp.array([[0.1, 0.9]])
+        learned_parts(agent),
+        jnp.eye(5)[:1],
+        jax.random.key(0),
+        config,
+        0.9,
+        jnp.array([[0.1, 0.9]]),
     )
     np.testing.assert_array_equal(found.visits, [[0, 1]])
 
@@ -206,7 +217,14 @@ def test_equation_1_and_its_schedule():
     np.testing.assert_allclose(behaviour_policy(visits, 1.0), [0.25, 0.75, 0.0])
     np.testing.assert_allclose(behaviour_policy(visits, 0.5), [0.1, 0.9, 0.0], rtol=1e-5)
     np.testing.assert_allclose(behaviour_policy(visits, 0.25), [1 / 82, 81 / 82, 0], rtol=1e-5)
-    assert [float(temperature_at(s, 100)) for s in (0, 49, 50, 74, 75, 100)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert [float(temperature_at(s, 100)) for s in (0, 49, 50, 74, 75, 100)] == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+    ]
     drawn = sample_action(jax.random.key(0), jnp.tile(visits, (4000, 1)), 0.5)
     np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 4000, [0.1, 0.9, 0], atol=0.02)
 

@@ -159,6 +159,7 @@ def _take(
 
     Raises:
         ConfigError: it is missing.
+
     """
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]

@@ -79,6 +79,7 @@ def from_dict(data: dict[str, Any], cls: type = Config, path: str = "") -> Any:
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), or a value of another type.
+
     """
     if not isinstance(data, dict):
         raise ConfigError(f"'{path or 'config'}' must be a table of settings, not {data!r}.")
@@ -108,7 +109,11 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         return tuple(_convert(item, arguments[0], name) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool) == (value is True or value is False):
+    if (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is bool) == (value is True or value is False)
+    ):
         return value
     raise ConfigError(f"'{name}' is {value!r}; it must be of type {hint}.")
 

@@ -28,6 +28,7 @@ def preset(environment: str, name: str = "quick") -> Config:
 
     Raises:
         ConfigError: no presets for this environment, or none of this name.
+
     """
     if environment not in PRESETS:
         raise ConfigError(f"no presets for '{environment}'.{nearest(environment, PRESETS)}")

@@ -25,6 +25,7 @@ class StudyRun(Run):
         Raises:
             RunError: no such agent, or no checkpoint at that step.
             CheckpointError: the checkpoint is damaged.
+
         """
         steps = self.steps()
         if not steps:
@@ -43,6 +44,7 @@ def open_run(path: str | Path) -> StudyRun:
 
     Raises:
         RunError: there is none.
+
     """
     return StudyRun.open(path)
 
@@ -53,6 +55,7 @@ def train(config: Config, out: str | Path) -> StudyRun:
     Raises:
         RunError: ``out`` holds something else or is in use.
         CheckpointError: the saved state is damaged.
+
     """
     run = StudyRun.create(out, config)
     runner.train(run)

@@ -23,6 +23,7 @@ def over_agents(agent: ArrayLike, value: ArrayLike) -> Summary:
     Args:
         agent: the agent of each observation.
         value: the observations, in any order, as many per agent as there are.
+
     """
     agent, value = np.asarray(agent), np.asarray(value, float)
     means = np.array([value[agent == a].mean() for a in np.unique(agent)])

@@ -24,6 +24,7 @@ class TrainedAgent:
         network: h, g and f with this agent's parameters.
         environment: the true environment.
         temperature: T of Equation 1 at this step.
+
     """
 
     def __init__(self, network: MuZero, config: Config, index: int, step: int):
@@ -32,41 +33,45 @@ class TrainedAgent:
         self.index = index
         self.step = step
         self.environment = envs.make(config.environment.name)
-        self.temperature = float(temperature_at(step, config.train.steps, config.train.temperatures))
+        self.temperature = float(
+            temperature_at(step, config.train.steps, config.train.temperatures)
+        )
 
-    def search(self, observation: Float[Array, "..."], seed: int = 0) -> SearchResult:
+    def search(self, observation: Float[Array, ...], seed: int = 0) -> SearchResult:
         """MCTS from one observation, without exploration noise.
 
         Returns:
             Visits [A], mean returns [A] and the value of the root.
+
         """
         key = jax.random.key(seed)
         found = _search(self.network, self._observation(observation), key, self.config)
         return SearchResult(*(x[0] for x in found))
 
-    def act(self, observation: Float[Array, "..."], seed: int = 0) -> int:
+    def act(self, observation: Float[Array, ...], seed: int = 0) -> int:
         """An action from Equation 1 at this checkpoint's temperature."""
         visits = self.search(observation, seed).visits
         return int(sample_action(jax.random.key(seed), visits, self.temperature))
 
-    def predict(self, observation: Float[Array, "..."]) -> Prediction:
+    def predict(self, observation: Float[Array, ...]) -> Prediction:
         """The policy prior's logits [A] and the value at one observation."""
         return self.network.predict(self.network.represent(self._observation(observation)))
 
     def unroll(
-        self, observation: Float[Array, "..."], actions: Sequence[int]
-    ) -> tuple[Float[Array, "K"], Prediction]:
+        self, observation: Float[Array, ...], actions: Sequence[int]
+    ) -> tuple[Float[Array, K], Prediction]:
         """The learned model along ``actions``: rewards u_t^0.. and f(z_t^1)..
 
         Raises:
             ConfigError: an action that the environment does not have.
+
         """
         count = self.environment.spec.num_actions
         if any(not 0 <= a < count for a in actions):
             raise ConfigError(f"actions must lie in 0..{count - 1}, not {list(actions)}.")
         return self.network.unroll(self._observation(observation), jnp.asarray(actions, jnp.int32))
 
-    def _observation(self, observation: Any) -> Float[Array, "..."]:
+    def _observation(self, observation: Any) -> Float[Array, ...]:
         observation = jnp.asarray(observation, jnp.float32)
         wanted = self.environment.spec.observation_shape
         if observation.shape != wanted:

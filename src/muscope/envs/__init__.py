@@ -16,6 +16,7 @@ def register(name: str, maker: Callable[[], Environment]) -> None:
 
     Raises:
         ConfigError: the name is taken.
+
     """
     if name in _MAKERS:
         raise ConfigError(f"environment '{name}' is already registered; choose another name.")
@@ -27,6 +28,7 @@ def make(name: str) -> Environment:
 
     Raises:
         ConfigError: no such environment; the message names the nearest.
+
     """
     if name not in _MAKERS:
         raise ConfigError(f"unknown environment '{name}'.{nearest(name, _MAKERS)}")

@@ -27,13 +27,12 @@ def load_agents(run: Run, step: int) -> MuZero:
 
     Raises:
         CheckpointError: it is missing, torn, or does not fit the run's config.
+
     """
     config = run.config
     spec = envs.make(config.environment.name).spec
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), config.train.agents))
-    template = jax.eval_shape(
-        jax.vmap(lambda key: networks.build(config.network, spec, key)), keys
-    )
+    template = jax.eval_shape(jax.vmap(lambda key: networks.build(config.network, spec, key)), keys)
     agents, _ = checkpoint.read(run.checkpoint_path(step), template, checkpoint.AGENTS_FORMAT)
     return agents
 
@@ -45,6 +44,7 @@ def evaluate(run: Run, names: Sequence[str] | None = None) -> None:
         ConfigError: an unknown experiment.
         RunError: the run has missing checkpoints.
         CheckpointError: a checkpoint is damaged.
+
     """
     chosen = []
     for name in names or EXPERIMENTS:

@@ -23,15 +23,13 @@ Policy = Callable[[State, Key[Array, ""]], Int[Array, "E"]]
 class Scores(NamedTuple):
     """Results of E episodes."""
 
-    score: Float[Array, "E"]
+    score: Float[Array, E]
     """Undiscounted return."""
-    length: Int[Array, "E"]
+    length: Int[Array, E]
     """Steps taken."""
 
 
-def play(
-    environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]
-) -> Scores:
+def play(environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]) -> Scores:
     """Play ``episodes`` fresh episodes to their end or the time limit; ``key`` is consumed."""
     reset_key, act_key = jax.random.split(key)
     state = jax.vmap(environment.reset)(jax.random.split(reset_key, episodes))
@@ -63,7 +61,7 @@ def muzero_policy(
 ) -> Policy:
     """pi_MuZero of Equation 1, without exploration noise."""
 
-    def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
+    def act(state: State, key: Key[Array, ""]) -> Int[Array, E]:
         search_key, action_key = jax.random.split(key)
         roots = jax.vmap(lambda s: agent.represent(environment.observe(s)))(state)
         found = search(learned_parts(agent), roots, search_key, config, discount)
@@ -75,7 +73,7 @@ def muzero_policy(
 def prior_policy(environment: Environment, agent: MuZero) -> Policy:
     """The policy prior: a_t ~ pi_theta(. | h_theta(s_t))."""
 
-    def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
+    def act(state: State, key: Key[Array, ""]) -> Int[Array, E]:
         def logits(s):
             return agent.predict(agent.represent(environment.observe(s))).policy_logits
 

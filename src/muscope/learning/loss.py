@@ -44,21 +44,19 @@ class LossTerms(NamedTuple):
     """|v_t^0 - v_target|, the position's new priority before the floor."""
 
 
-def scale_gradient(x: Float[Array, "..."], scale: float) -> Float[Array, "..."]:
-    """x in the forward pass, with its gradient scaled in the backward pass."""
+def scale_gradient(x: Float[Array, ...], scale: float) -> Float[Array, ...]:
+    """X in the forward pass, with its gradient scaled in the backward pass."""
     return x * scale + jax.lax.stop_gradient(x * (1.0 - scale))
 
 
 def cross_entropy(
     probabilities: Float[Array, "... n"], logits: Float[Array, "... n"]
-) -> Float[Array, "..."]:
+) -> Float[Array, ...]:
     """-sum p log softmax(logits) over the last axis."""
     return -jnp.sum(probabilities * jax.nn.log_softmax(logits), axis=-1)
 
 
-def loss(
-    agent: MuZero, targets: Targets, config: LossConfig
-) -> tuple[Float[Array, ""], LossTerms]:
+def loss(agent: MuZero, targets: Targets, config: LossConfig) -> tuple[Float[Array, ""], LossTerms]:
     """Policy, value and reward cross-entropies over K unrolled steps.
 
     The root's terms weigh 1, each unrolled step's 1/K; the gradient that flows back from
@@ -77,9 +75,7 @@ def loss(
     policy_logits, value_logits = jax.vmap(agent.prediction)(states)
 
     weight = jnp.full((config.unroll + 1,), 1.0 / config.unroll).at[0].set(1.0)
-    policy = jnp.sum(
-        weight * targets.policy_mask * cross_entropy(targets.policy, policy_logits)
-    )
+    policy = jnp.sum(weight * targets.policy_mask * cross_entropy(targets.policy, policy_logits))
     value = jnp.sum(
         weight
         * targets.value_mask

@@ -86,7 +86,8 @@ def create(example: Rows, length: int, lanes: int) -> Replay:
 
 def append(replay: Replay, rows: Rows) -> Replay:
     """Write one row per lane; new rows get the greatest priority there is, so that each
-    is likely to be learned from soon."""
+    is likely to be learned from soon.
+    """
     length = replay.priority.shape[0]
     at = replay.written % length
     stored = jax.tree.map(
@@ -105,9 +106,9 @@ def append(replay: Replay, rows: Rows) -> Replay:
 
 def refresh(
     replay: Replay,
-    index: Int[Array, "R"],
+    index: Int[Array, R],
     policy: Float[Array, "R A"],
-    value: Float[Array, "R"],
+    value: Float[Array, R],
 ) -> Replay:
     """Replace search results of old rows (Reanalyse); priorities are left alone."""
     lanes = replay.priority.shape[1]
@@ -120,14 +121,14 @@ def refresh(
 
 
 def reprioritise(
-    priority: Float[Array, "T lanes"], index: Int[Array, "B"], new: Float[Array, "B"]
+    priority: Float[Array, "T lanes"], index: Int[Array, B], new: Float[Array, B]
 ) -> Float[Array, "T lanes"]:
     """Priorities with those of the rows ``index`` replaced."""
     flat = priority.reshape(-1).at[index].set(new, mode="promise_in_bounds")
     return flat.reshape(priority.shape)
 
 
-def draw_uniform(key: Key[Array, ""], replay: Replay, count: int) -> Int[Array, "count"]:
+def draw_uniform(key: Key[Array, ""], replay: Replay, count: int) -> Int[Array, count]:
     """Flat indices of ``count`` written rows, uniform, with replacement; ``key`` is consumed."""
     length, lanes = replay.priority.shape
     filled = jnp.minimum(replay.written, length) * lanes
@@ -140,12 +141,13 @@ def draw(
     count: int,
     alpha: float,
     beta: Float[Array, ""] | float,
-) -> tuple[Int[Array, "count"], Float[Array, "count"]]:
+) -> tuple[Int[Array, count], Float[Array, count]]:
     """Draw rows in proportion to priority^alpha, with replacement; ``key`` is consumed.
 
     Returns:
         Flat indices into [T * lanes], and importance weights (N P(i))^-beta divided by
         the greatest of the batch.
+
     """
     mass = jnp.where(priority > 0, priority**alpha, 0.0).reshape(-1)
     blocks = jnp.pad(mass, (0, -mass.shape[0] % BLOCK)).reshape(-1, BLOCK)
@@ -165,10 +167,11 @@ def draw(
 
 
 def _first_beyond(
-    mass: Float[Array, "n"], goal: Float[Array, ""]
+    mass: Float[Array, n], goal: Float[Array, ""]
 ) -> tuple[Int[Array, ""], Float[Array, ""]]:
     """The first entry with mass at which the running sum exceeds ``goal``, and the sum
-    before it.  Rounding may leave none; then the entry with most mass."""
+    before it.  Rounding may leave none; then the entry with most mass.
+    """
     end = jnp.cumsum(mass)
     beyond = (end > goal) & (mass > 0)
     entry = jnp.where(beyond.any(), jnp.argmax(beyond), jnp.argmax(mass))

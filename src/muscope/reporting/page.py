@@ -22,7 +22,9 @@ from muscope.storage.checkpoint import write_atomically
 from muscope.storage.run import Run
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("muscope.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
+    loader=jinja2.PackageLoader("muscope.reporting"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
 )
 
 
@@ -40,6 +42,7 @@ def report(run: Run) -> None:
 
     Raises:
         RunError: no table exists yet, or one is damaged.
+
     """
     pictures = []
     for experiment in EXPERIMENTS.values():
@@ -54,7 +57,10 @@ def report(run: Run) -> None:
         uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
         pictures.append(
             Picture(
-                experiment.title, experiment.caption(table), uri, f"tables/{experiment.name}.parquet"
+                experiment.title,
+                experiment.caption(table),
+                uri,
+                f"tables/{experiment.name}.parquet",
             )
         )
     if not pictures:

@@ -22,7 +22,7 @@ def temperature_at(
 def behaviour_logits(
     visits: Float[Array, "*lanes A"], temperature: Float[Array, ""] | float
 ) -> Float[Array, "*lanes A"]:
-    """log N(z, a) / T, the logits of Equation 1; minus infinity at unvisited actions."""
+    """Log N(z, a) / T, the logits of Equation 1; minus infinity at unvisited actions."""
     return jnp.log(visits) / temperature
 
 
@@ -34,6 +34,7 @@ def behaviour_policy(
     Args:
         visits: N(z_t^0, a), at least one of them positive in each lane.
         temperature: T > 0.
+
     """
     return jax.nn.softmax(behaviour_logits(visits, temperature))
 

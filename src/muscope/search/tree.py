@@ -79,7 +79,7 @@ class SearchResult(NamedTuple):
     """N(z^0, a); they sum to the number of simulations."""
     q: Float[Array, "lanes A"]
     """Mean return of each root action; 0 where it was never tried."""
-    value: Float[Array, "lanes"]
+    value: Float[Array, lanes]
     """v^MCTS of the root."""
 
 
@@ -117,8 +117,8 @@ def _bits(node: Int[Array, ""] | int, words: int) -> list[UInt32[Array, ""]]:
 
 
 def _tie_factor(
-    seeds: UInt32[Array, "lanes"], node: Int[Array, ""] | int, action: int, noise: float
-) -> Float[Array, "lanes"]:
+    seeds: UInt32[Array, lanes], node: Int[Array, ""] | int, action: int, noise: float
+) -> Float[Array, lanes]:
     """1 + noise * u with u uniform in [0, 1), hashed from lane, node and action.
 
     A hash (the finaliser of MurmurHash3) because drawing threefry numbers for every edge
@@ -133,9 +133,7 @@ def _tie_factor(
 
 def _scores(tree: _Tree, config: SearchConfig) -> list[Plane]:
     """Equation 2 for every action at every node."""
-    q = [
-        w / jnp.maximum(n, 1.0) for w, n in zip(tree.returns, tree.visits, strict=True)
-    ]
+    q = [w / jnp.maximum(n, 1.0) for w, n in zip(tree.returns, tree.visits, strict=True)]
     tried = [n > 0 for n in tree.visits]
     children_visits = _total(tree.visits)
     node_value = (_total(tree.returns) + tree.value) / (children_visits + 1.0)
@@ -196,6 +194,7 @@ def search(
 
     Returns:
         Visit counts, mean returns and values of the roots.
+
     """
     lanes = jax.tree.leaves(roots)[0].shape[0]
     tie_key, root_key, leaf_key = jax.random.split(key, 3)
@@ -228,9 +227,7 @@ def search(
         returns=(nothing,) * actions,
         prior=tuple(first_row(p) for p in broken_ties(root_prior, 0)),
         children=((no_set,) * words,) * actions,
-        ancestors=tuple(
-            first_row(jnp.full((lanes,), bit)) for bit in _bits(0, words)
-        ),
+        ancestors=tuple(first_row(jnp.full((lanes,), bit)) for bit in _bits(0, words)),
         reward_to=nothing,
         undiscount=first_row(jnp.ones((lanes,))),
         value=first_row(root_value),
@@ -290,18 +287,14 @@ def search(
             return jax.lax.dynamic_update_slice_in_dim(plane, row[None], new, 0)
 
         return _Tree(
-            visits=tuple(
-                n + t.astype(n.dtype) for n, t in zip(tree.visits, taken, strict=True)
-            ),
+            visits=tuple(n + t.astype(n.dtype) for n, t in zip(tree.visits, taken, strict=True)),
             returns=tuple(
-                w + jnp.where(t, returned, 0.0)
-                for w, t in zip(tree.returns, taken, strict=True)
+                w + jnp.where(t, returned, 0.0) for w, t in zip(tree.returns, taken, strict=True)
             ),
             prior=tuple(map(write, tree.prior, broken_ties(prior, new))),
             children=tuple(
                 tuple(
-                    words_of[word] | jnp.where(g, bit[word], jnp.uint32(0))
-                    for word in range(words)
+                    words_of[word] | jnp.where(g, bit[word], jnp.uint32(0)) for word in range(words)
                 )
                 for words_of, g in zip(tree.children, grown, strict=True)
             ),

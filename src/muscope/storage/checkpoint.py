@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -65,6 +66,7 @@ def write(path: Path, tree: Any, *, kind: str, step: int, config: dict, **extra:
         step: training step.
         config: the run's config as plain JSON types.
         extra: more JSON values for the header.
+
     """
     arrays = {
         name: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
@@ -88,6 +90,7 @@ def read_header(path: Path, kind: str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the file is missing, torn, or not of this kind.
+
     """
     return _read(path, kind, arrays=False)[0]
 
@@ -102,6 +105,7 @@ def read(path: Path, template: Any, kind: str) -> tuple[Any, dict[str, Any]]:
 
     Raises:
         CheckpointError: the file is missing, torn, not of this kind, or holds other shapes.
+
     """
     header, arrays = _read(path, kind, arrays=True)
     if _digest(arrays) != header.get("digest"):
@@ -119,10 +123,7 @@ def read(path: Path, template: Any, kind: str) -> tuple[Any, dict[str, Any]]:
     leaves = []
     for name, want in expected.items():
         array = arrays[name]
-        if _is_key(want):
-            leaf = jax.random.wrap_key_data(array)
-        else:
-            leaf = array
+        leaf = jax.random.wrap_key_data(jnp.asarray(array)) if _is_key(want) else array
         if leaf.shape != want.shape or leaf.dtype != want.dtype:
             raise CheckpointError(
                 f"{path}: '{name}' is {leaf.dtype}{list(leaf.shape)}, this run needs "

@@ -1,13 +1,13 @@
 """A run's directory: one place for everything a study writes.
 
-    config.json                    every setting
-    checkpoints/step-00000500.safetensors   parameters of all agents
-    state.safetensors              the full state to resume training from
-    metrics.jsonl                  training curves, one line per call
-    cells/figure2/step-00000500.parquet     finished pieces of an experiment
-    tables/figure2.parquet         one tidy table per figure
-    figures/figure2.{png,svg}
-    report.html
+config.json                    every setting
+checkpoints/step-00000500.safetensors   parameters of all agents
+state.safetensors              the full state to resume training from
+metrics.jsonl                  training curves, one line per call
+cells/figure2/step-00000500.parquet     finished pieces of an experiment
+tables/figure2.parquet         one tidy table per figure
+figures/figure2.{png,svg}
+report.html
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from muscope.config import Config, differences, from_dict, to_dict
 from muscope.errors import ConfigError, RunError, nearest
@@ -32,13 +33,14 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, path: str | Path, config: Config) -> Run:
+    def create(cls, path: str | Path, config: Config) -> Self:
         """A new run, or the existing one if it has the same training settings.
 
         Other evaluation settings replace those of the existing run.
 
         Raises:
             RunError: the directory holds a run with other settings, or other files.
+
         """
         path = Path(path)
         file = path / "config.json"
@@ -60,11 +62,12 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path) -> Self:
         """An existing run.
 
         Raises:
             RunError: there is none, or its config cannot be read.
+
         """
         path = Path(path)
         file = path / "config.json"
@@ -85,6 +88,7 @@ class Run:
 
         Raises:
             RunError: another process holds it.
+
         """
         with open(self.path / ".lock", "w") as file:
             try:
@@ -121,7 +125,9 @@ class Run:
 
     def steps(self) -> tuple[int, ...]:
         """Training steps that have a checkpoint, sorted."""
-        names = (re.fullmatch(r"step-(\d+)", p.stem) for p in self.path.glob("checkpoints/*.safetensors"))
+        names = (
+            re.fullmatch(r"step-(\d+)", p.stem) for p in self.path.glob("checkpoints/*.safetensors")
+        )
         return tuple(sorted(int(match[1]) for match in names if match))
 
     def missing_steps(self) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ def make(
         schema: the figure's own columns.
         columns: one sequence per column, all of one length.
         config: the run's config.
+
     """
     length = len(next(iter(columns.values())))
     fixed = {name: [value] * length for name, value in settings(config).items()}
@@ -71,6 +72,7 @@ def read(path: Path) -> pa.Table:
 
     Raises:
         RunError: the file is missing or damaged.
+
     """
     if not path.is_file():
         raise RunError(f"no table at {path}; run 'muscope evaluate' on the run first.")

@@ -54,6 +54,7 @@ class AgentProgram:
 
     Attributes:
         warmup_rounds: rounds that only act, before the first update.
+
     """
 
     def __init__(self, config: Config):
@@ -128,16 +129,12 @@ class AgentProgram:
             return self._learn(state, step, learn_key)
 
         def wait(state):
-            return state, (jnp.zeros(()),) * 5
+            return state, RoundMetrics(*[jnp.zeros(())] * len(RoundMetrics._fields))
 
         # The number is the same for every agent, so under vmap this stays a branch.
-        state, learned = jax.lax.cond(number >= self.warmup_rounds, learn, wait, state)
-        metrics = RoundMetrics(
-            *learned,
-            episodes=jnp.sum(outcome.finished).astype(jnp.float32),
-            score=jnp.sum(outcome.score),
-        )
-        return state, metrics
+        state, metrics = jax.lax.cond(number >= self.warmup_rounds, learn, wait, state)
+        finished = jnp.sum(outcome.finished).astype(jnp.float32)
+        return state, metrics._replace(episodes=finished, score=jnp.sum(outcome.score))
 
     def _act_and_reanalyse(
         self,
@@ -158,9 +155,7 @@ class AgentProgram:
         roots = jax.vmap(state.average.represent)(jnp.concatenate([now, then]))
         prior = jax.nn.softmax(jax.vmap(parts.prior)(roots))
         prior = mix_root_noise(prior, noise, config.search.dirichlet_fraction)
-        found = search(
-            parts, roots, search_key, config.search, config.environment.discount, prior
-        )
+        found = search(parts, roots, search_key, config.search, config.environment.discount, prior)
         policy = found.visits / config.search.simulations
 
         # Refresh before appending: the new row may overwrite a row that was just searched.
@@ -169,9 +164,9 @@ class AgentProgram:
         )
         temperature = temperature_at(step, train.steps, train.temperatures)
         action = sample_action(action_key, found.visits[: train.lanes], temperature)
-        following, outcome = jax.vmap(
-            lambda e, a, k: episode.advance(self.environment, e, a, k)
-        )(state.episodes, action, jax.random.split(reset_key, train.lanes))
+        following, outcome = jax.vmap(lambda e, a, k: episode.advance(self.environment, e, a, k))(
+            state.episodes, action, jax.random.split(reset_key, train.lanes)
+        )
         memory = replay.append(
             memory,
             Rows(
@@ -188,7 +183,7 @@ class AgentProgram:
 
     def _learn(
         self, state: AgentState, step: Int[Array, ""], key: Key[Array, ""]
-    ) -> tuple[AgentState, tuple[Float[Array, ""], ...]]:
+    ) -> tuple[AgentState, RoundMetrics]:
         """``updates_per_round`` gradient updates."""
         train = self.config.train
 
@@ -209,7 +204,9 @@ class AgentProgram:
         agent, average, optimiser_state, priority = carry
         memory = state.replay._replace(priority=priority)
         state = AgentState(agent, average, optimiser_state, memory, state.episodes, state.key)
-        return state, (jnp.float32(count), *(jnp.sum(log) for log in logs))
+        policy, value, reward, norm = (jnp.sum(log) for log in logs)
+        zero = jnp.zeros(())
+        return state, RoundMetrics(jnp.float32(count), policy, value, reward, norm, zero, zero)
 
     def _update(self, agent, optimiser_state, memory, step, key):
         """One gradient update, with the drawn rows' new priorities."""

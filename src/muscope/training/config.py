@@ -15,7 +15,8 @@ from muscope.search.policy import TEMPERATURES
 @dataclass(frozen=True)
 class TrainConfig:
     """The training loop.  One *round* is one environment step in every lane, one search over
-    those lanes and the reanalysed positions, and ``updates_per_round`` gradient updates."""
+    those lanes and the reanalysed positions, and ``updates_per_round`` gradient updates.
+    """
 
     agents: Annotated[int, tyro.conf.arg(aliases=["--agents"])] = 4
     """P, agents trained side by side; they differ in their random numbers only."""

@@ -38,6 +38,7 @@ def train(run: Run) -> None:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         CheckpointError: the saved state is damaged or belongs to another program.
         RunError: another process is working on the run.
+
     """
     runtime.prepare()
     with run.lock():
