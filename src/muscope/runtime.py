@@ -36,11 +36,11 @@ def prepare() -> None:
     XLA runs one program per device; a population's small operations do not spread over
     cores by themselves, so each core becomes a device and takes a share of the agents.
     """
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not forced and jax.config.read("jax_num_cpu_devices") == -1:
+    if not forced and jax.config.jax_num_cpu_devices == -1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         # JAX refuses once it has started; then the user's own set-up stands.
         with contextlib.suppress(RuntimeError):

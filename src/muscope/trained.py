@@ -37,7 +37,7 @@ class TrainedAgent:
             temperature_at(step, config.train.steps, config.train.temperatures)
         )
 
-    def search(self, observation: Float[Array, ...], seed: int = 0) -> SearchResult:
+    def search(self, observation: Float[Array, "..."], seed: int = 0) -> SearchResult:
         """MCTS from one observation, without exploration noise.
 
         Returns:
@@ -48,18 +48,18 @@ class TrainedAgent:
         found = _search(self.network, self._observation(observation), key, self.config)
         return SearchResult(*(x[0] for x in found))
 
-    def act(self, observation: Float[Array, ...], seed: int = 0) -> int:
+    def act(self, observation: Float[Array, "..."], seed: int = 0) -> int:
         """An action from Equation 1 at this checkpoint's temperature."""
         visits = self.search(observation, seed).visits
         return int(sample_action(jax.random.key(seed), visits, self.temperature))
 
-    def predict(self, observation: Float[Array, ...]) -> Prediction:
+    def predict(self, observation: Float[Array, "..."]) -> Prediction:
         """The policy prior's logits [A] and the value at one observation."""
         return self.network.predict(self.network.represent(self._observation(observation)))
 
     def unroll(
-        self, observation: Float[Array, ...], actions: Sequence[int]
-    ) -> tuple[Float[Array, K], Prediction]:
+        self, observation: Float[Array, "..."], actions: Sequence[int]
+    ) -> tuple[Float[Array, "K"], Prediction]:
         """The learned model along ``actions``: rewards u_t^0.. and f(z_t^1)..
 
         Raises:
@@ -71,7 +71,7 @@ class TrainedAgent:
             raise ConfigError(f"actions must lie in 0..{count - 1}, not {list(actions)}.")
         return self.network.unroll(self._observation(observation), jnp.asarray(actions, jnp.int32))
 
-    def _observation(self, observation: Any) -> Float[Array, ...]:
+    def _observation(self, observation: Any) -> Float[Array, "..."]:
         observation = jnp.asarray(observation, jnp.float32)
         wanted = self.environment.spec.observation_shape
         if observation.shape != wanted:

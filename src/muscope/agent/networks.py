@@ -53,7 +53,7 @@ class NetworkConfig:
 class Prediction(NamedTuple):
     """f(z): the policy prior's logits and the value."""
 
-    policy_logits: Float[Array, A]
+    policy_logits: Float[Array, "A"]
     value: Float[Array, ""]
 
 
@@ -65,18 +65,18 @@ class Linear(eqx.Module):
     """
 
     weight: Float[Array, "inputs outputs"]
-    bias: Float[Array, outputs]
+    bias: Float[Array, "outputs"]
 
     def __init__(self, inputs: int, outputs: int, key: Key[Array, ""], *, zero: bool = False):
         scale = 0.0 if zero else (2.0 / inputs) ** 0.5
         self.weight = scale * jax.random.truncated_normal(key, -2.0, 2.0, (inputs, outputs))
         self.bias = jnp.zeros((outputs,))
 
-    def __call__(self, x: Float[Array, inputs]) -> Float[Array, outputs]:
+    def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
         return x @ self.weight + self.bias
 
 
-def normalise(z: Float[Array, D]) -> Float[Array, D]:
+def normalise(z: Float[Array, "D"]) -> Float[Array, "D"]:
     """Zero mean and unit variance over the components of one latent state."""
     centred = z - jnp.mean(z)
     return centred * jax.lax.rsqrt(jnp.mean(centred * centred) + 1e-5)
@@ -99,7 +99,7 @@ class Representation(eqx.Module):
         self.first = Linear(inputs, config.width, k1)
         self.second = Linear(config.width, config.latent, k2)
 
-    def __call__(self, observation: Float[Array, ...]) -> Float[Array, D]:
+    def __call__(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
         x = observation.reshape(-1) * jnp.asarray(self.scale)
         return normalise(self.second(jax.nn.relu(self.first(x))))
 
@@ -120,8 +120,8 @@ class Dynamics(eqx.Module):
         self.reward = Linear(config.width, config.reward_bins, k4, zero=True)
 
     def __call__(
-        self, z: Float[Array, D], action: Int[Array, ""]
-    ) -> tuple[Float[Array, D], Float[Array, bins]]:
+        self, z: Float[Array, "D"], action: Int[Array, ""]
+    ) -> tuple[Float[Array, "D"], Float[Array, "bins"]]:
         one_hot = jax.nn.one_hot(action, self.action.weight.shape[0])
         x = jax.nn.relu(self.state(z) + self.action(one_hot))
         return normalise(z + self.change(x)), self.reward(x)
@@ -140,7 +140,7 @@ class Predictor(eqx.Module):
         self.policy = Linear(config.width, num_actions, k2, zero=True)
         self.value = Linear(config.width, config.value_bins, k3, zero=True)
 
-    def __call__(self, z: Float[Array, D]) -> tuple[Float[Array, A], Float[Array, bins]]:
+    def __call__(self, z: Float[Array, "D"]) -> tuple[Float[Array, "A"], Float[Array, "bins"]]:
         x = jax.nn.relu(self.hidden(z))
         return self.policy(x), self.value(x)
 
@@ -158,25 +158,25 @@ class MuZero(eqx.Module):
     value_support: Support = eqx.field(static=True)
     reward_support: Support = eqx.field(static=True)
 
-    def represent(self, observation: Float[Array, ...]) -> Float[Array, D]:
+    def represent(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
         """z_t^0 = h(s_t)."""
         return self.representation(observation)
 
     def step(
-        self, z: Float[Array, D], action: Int[Array, ""]
-    ) -> tuple[Float[Array, D], Float[Array, ""]]:
+        self, z: Float[Array, "D"], action: Int[Array, ""]
+    ) -> tuple[Float[Array, "D"], Float[Array, ""]]:
         """(z_t^{k+1}, u_t^k) = g(z_t^k, a_{t+k})."""
         following, reward_logits = self.dynamics(z, action)
         return following, self.reward_support.decode(reward_logits)
 
-    def predict(self, z: Float[Array, D]) -> Prediction:
+    def predict(self, z: Float[Array, "D"]) -> Prediction:
         """pi_t^k, v_t^k = f(z_t^k)."""
         policy_logits, value_logits = self.prediction(z)
         return Prediction(policy_logits, self.value_support.decode(value_logits))
 
     def unroll(
-        self, observation: Float[Array, ...], actions: Int[Array, K]
-    ) -> tuple[Float[Array, K], Prediction]:
+        self, observation: Float[Array, "..."], actions: Int[Array, "K"]
+    ) -> tuple[Float[Array, "K"], Prediction]:
         """Rewards u_t^0..u_t^{K-1} and predictions f(z_t^1)..f(z_t^K) along ``actions``."""
 
         def advance(z, action):

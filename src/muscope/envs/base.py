@@ -63,6 +63,6 @@ class Environment(Protocol):
         """s_{t+1} = T(s_t, a_t) and r_t = R(s_t, a_t)."""
         ...
 
-    def observe(self, state: State) -> Float[Array, ...]:
+    def observe(self, state: State) -> Float[Array, "..."]:
         """What the agent sees of ``state``, of shape ``spec.observation_shape``."""
         ...

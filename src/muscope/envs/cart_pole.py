@@ -31,7 +31,7 @@ RESET_RANGE = 0.05  # every component starts uniform in +-RESET_RANGE
 class CartPoleState(NamedTuple):
     """Position (m), velocity (m/s), pole angle (rad), angular velocity (rad/s)."""
 
-    physics: Float[Array, 4]
+    physics: Float[Array, "4"]
     terminated: Bool[Array, ""]
 
 
@@ -70,5 +70,5 @@ class CartPole:
         terminated = state.terminated | failed
         return Transition(CartPoleState(physics, terminated), reward, terminated)
 
-    def observe(self, state: CartPoleState) -> Float[Array, 4]:
+    def observe(self, state: CartPoleState) -> Float[Array, "4"]:
         return state.physics

@@ -23,9 +23,9 @@ Policy = Callable[[State, Key[Array, ""]], Int[Array, "E"]]
 class Scores(NamedTuple):
     """Results of E episodes."""
 
-    score: Float[Array, E]
+    score: Float[Array, "E"]
     """Undiscounted return."""
-    length: Int[Array, E]
+    length: Int[Array, "E"]
     """Steps taken."""
 
 
@@ -61,7 +61,7 @@ def muzero_policy(
 ) -> Policy:
     """pi_MuZero of Equation 1, without exploration noise."""
 
-    def act(state: State, key: Key[Array, ""]) -> Int[Array, E]:
+    def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
         search_key, action_key = jax.random.split(key)
         roots = jax.vmap(lambda s: agent.represent(environment.observe(s)))(state)
         found = search(learned_parts(agent), roots, search_key, config, discount)
@@ -73,7 +73,7 @@ def muzero_policy(
 def prior_policy(environment: Environment, agent: MuZero) -> Policy:
     """The policy prior: a_t ~ pi_theta(. | h_theta(s_t))."""
 
-    def act(state: State, key: Key[Array, ""]) -> Int[Array, E]:
+    def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
         def logits(s):
             return agent.predict(agent.represent(environment.observe(s))).policy_logits
 

@@ -44,14 +44,14 @@ class LossTerms(NamedTuple):
     """|v_t^0 - v_target|, the position's new priority before the floor."""
 
 
-def scale_gradient(x: Float[Array, ...], scale: float) -> Float[Array, ...]:
+def scale_gradient(x: Float[Array, "..."], scale: float) -> Float[Array, "..."]:
     """X in the forward pass, with its gradient scaled in the backward pass."""
     return x * scale + jax.lax.stop_gradient(x * (1.0 - scale))
 
 
 def cross_entropy(
     probabilities: Float[Array, "... n"], logits: Float[Array, "... n"]
-) -> Float[Array, ...]:
+) -> Float[Array, "..."]:
     """-sum p log softmax(logits) over the last axis."""
     return -jnp.sum(probabilities * jax.nn.log_softmax(logits), axis=-1)
 

@@ -72,8 +72,9 @@ class Replay(NamedTuple):
     """The ring of one agent.  T = capacity / lanes."""
 
     rows: Rows
-    priority: Float[Array, "T lanes"]
-    """p_i; 0 marks a row that was never written."""
+    weight: Float[Array, "T lanes"]
+    """p_i^alpha; 0 marks a row that was never written.  The power is kept, not the priority,
+    because taking it anew for every row at every draw costs more than the draw."""
     written: Int[Array, ""]
     """Rows appended per lane since the beginning; the next goes to ``written % T``."""
 
@@ -88,30 +89,27 @@ def append(replay: Replay, rows: Rows) -> Replay:
     """Write one row per lane; new rows get the greatest priority there is, so that each
     is likely to be learned from soon.
     """
-    length = replay.priority.shape[0]
+    length, lanes = replay.weight.shape
     at = replay.written % length
     stored = jax.tree.map(
         lambda ring, row: jax.lax.dynamic_update_slice_in_dim(ring, row[None], at, 0),
         replay.rows,
         rows,
     )
-    top = jnp.max(replay.priority)
+    top = jnp.max(replay.weight)
     top = jnp.where(top > 0, top, 1.0)
-    lanes = replay.priority.shape[1]
-    priority = jax.lax.dynamic_update_slice_in_dim(
-        replay.priority, jnp.full((1, lanes), top), at, 0
-    )
-    return Replay(stored, priority, replay.written + 1)
+    weight = jax.lax.dynamic_update_slice_in_dim(replay.weight, jnp.full((1, lanes), top), at, 0)
+    return Replay(stored, weight, replay.written + 1)
 
 
 def refresh(
     replay: Replay,
-    index: Int[Array, R],
+    index: Int[Array, "R"],
     policy: Float[Array, "R A"],
-    value: Float[Array, R],
+    value: Float[Array, "R"],
 ) -> Replay:
     """Replace search results of old rows (Reanalyse); priorities are left alone."""
-    lanes = replay.priority.shape[1]
+    lanes = replay.weight.shape[1]
     at = (index // lanes, index % lanes)
     rows = replay.rows._replace(
         policy=replay.rows.policy.at[at].set(policy, mode="promise_in_bounds"),
@@ -121,53 +119,50 @@ def refresh(
 
 
 def reprioritise(
-    priority: Float[Array, "T lanes"], index: Int[Array, B], new: Float[Array, B]
-) -> Float[Array, "T lanes"]:
-    """Priorities with those of the rows ``index`` replaced."""
-    flat = priority.reshape(-1).at[index].set(new, mode="promise_in_bounds")
-    return flat.reshape(priority.shape)
+    replay: Replay, index: Int[Array, "B"], priority: Float[Array, "B"], alpha: float
+) -> Replay:
+    """Give the rows ``index`` new priorities p_i > 0."""
+    flat = replay.weight.reshape(-1).at[index].set(priority**alpha, mode="promise_in_bounds")
+    return replay._replace(weight=flat.reshape(replay.weight.shape))
 
 
-def draw_uniform(key: Key[Array, ""], replay: Replay, count: int) -> Int[Array, count]:
+def draw_uniform(key: Key[Array, ""], replay: Replay, count: int) -> Int[Array, "count"]:
     """Flat indices of ``count`` written rows, uniform, with replacement; ``key`` is consumed."""
-    length, lanes = replay.priority.shape
+    length, lanes = replay.weight.shape
     filled = jnp.minimum(replay.written, length) * lanes
     return jax.random.randint(key, (count,), 0, jnp.maximum(filled, 1))
 
 
 def draw(
-    key: Key[Array, ""],
-    priority: Float[Array, "T lanes"],
-    count: int,
-    alpha: float,
-    beta: Float[Array, ""] | float,
-) -> tuple[Int[Array, count], Float[Array, count]]:
-    """Draw rows in proportion to priority^alpha, with replacement; ``key`` is consumed.
+    key: Key[Array, ""], replay: Replay, count: int, beta: Float[Array, ""] | float
+) -> tuple[Int[Array, "count"], Float[Array, "count"]]:
+    """Draw rows in proportion to their weight p^alpha, with replacement; ``key`` is consumed.
 
     Returns:
         Flat indices into [T * lanes], and importance weights (N P(i))^-beta divided by
         the greatest of the batch.
 
     """
-    mass = jnp.where(priority > 0, priority**alpha, 0.0).reshape(-1)
-    blocks = jnp.pad(mass, (0, -mass.shape[0] % BLOCK)).reshape(-1, BLOCK)
-    block_mass = blocks.sum(axis=-1)
-    total = jnp.sum(block_mass)
+    length, lanes = replay.weight.shape
+    weight = replay.weight.reshape(-1)
+    blocks = jnp.pad(weight, (0, -weight.shape[0] % BLOCK)).reshape(-1, BLOCK)
+    # A product with ones: ten times as fast as a reduction on CPU.
+    block_weight = blocks @ jnp.ones((BLOCK,))
+    total = jnp.sum(block_weight)
 
     def draw_one(target: Float[Array, ""]) -> Int[Array, ""]:
-        block, before = _first_beyond(block_mass, target)
+        block, before = _first_beyond(block_weight, target)
         item, _ = _first_beyond(blocks[block], target - before)
         return block * BLOCK + item
 
     index = jax.vmap(draw_one)(jax.random.uniform(key, (count,)) * total)
-    size = jnp.sum(priority > 0)
-    probability = mass[index] / total
-    weight = (size * probability) ** -beta
-    return index, weight / jnp.max(weight)
+    size = jnp.minimum(replay.written, length) * lanes
+    importance = (size * weight[index] / total) ** -beta
+    return index, importance / jnp.max(importance)
 
 
 def _first_beyond(
-    mass: Float[Array, n], goal: Float[Array, ""]
+    mass: Float[Array, "n"], goal: Float[Array, ""]
 ) -> tuple[Int[Array, ""], Float[Array, ""]]:
     """The first entry with mass at which the running sum exceeds ``goal``, and the sum
     before it.  Rounding may leave none; then the entry with most mass.

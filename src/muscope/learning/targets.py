@@ -24,31 +24,31 @@ class Window(NamedTuple):
     """Rows t..t+K+n of one lane, and where knowledge stops.  L = K + n + 1."""
 
     rows: Rows
-    boundary: Bool[Array, L]
+    boundary: Bool[Array, "L"]
     """This row's state is known but its future is not: truncated, or the newest row."""
 
 
 class Targets(NamedTuple):
     """What the unrolled model is compared with (Figure 1).  K1 = K + 1."""
 
-    observation: Float[Array, ...]
+    observation: Float[Array, "..."]
     """s_t, the input of h."""
-    actions: Int[Array, K]
+    actions: Int[Array, "K"]
     """a_t..a_{t+K-1}."""
-    reward: Float[Array, K]
+    reward: Float[Array, "K"]
     """r_{t+k}, the target of u_t^k."""
-    reward_mask: Float[Array, K]
-    value: Float[Array, K1]
+    reward_mask: Float[Array, "K"]
+    value: Float[Array, "K1"]
     """n-step returns of s_t..s_{t+K}, the targets of v_t^k."""
-    value_mask: Float[Array, K1]
+    value_mask: Float[Array, "K1"]
     policy: Float[Array, "K1 A"]
     """Visit distributions at s_t..s_{t+K}, the targets of pi_t^k."""
-    policy_mask: Float[Array, K1]
+    policy_mask: Float[Array, "K1"]
 
 
 def window(replay: Replay, index: Int[Array, ""], length: int) -> Window:
     """The rows that follow the flat ``index`` in its lane, ``length`` of them."""
-    size, lanes = replay.priority.shape
+    size, lanes = replay.weight.shape
     time, lane = index // lanes, index % lanes
     times = (time + jnp.arange(length)) % size
     rows = jax.tree.map(lambda x: x.at[times, lane].get(mode="promise_in_bounds"), replay.rows)
@@ -57,7 +57,7 @@ def window(replay: Replay, index: Int[Array, ""], length: int) -> Window:
     return Window(rows, boundary)
 
 
-def n_step_values(w: Window, unroll: int, n: int, discount: float) -> Float[Array, K1]:
+def n_step_values(w: Window, unroll: int, n: int, discount: float) -> Float[Array, "K1"]:
     """v_target at positions 0..K of the window.
 
     sum_{k<n} gamma^k r_{t+k} + gamma^n v^MCTS_{t+n}, cut short by a termination (nothing
@@ -73,7 +73,7 @@ def n_step_values(w: Window, unroll: int, n: int, discount: float) -> Float[Arra
     return value + weight * w.rows.value[n : n + count]
 
 
-def _before(flags: Bool[Array, K1]) -> Bool[Array, K1]:
+def _before(flags: Bool[Array, "K1"]) -> Bool[Array, "K1"]:
     """Whether any flag is set strictly before each position."""
     counts = flags.astype(jnp.int32)
     return jnp.cumsum(counts) - counts > 0

@@ -50,6 +50,6 @@ def mix_root_noise(
     return (1.0 - fraction) * prior + fraction * noise
 
 
-def root_prior(parts: Parts, root: Embedding) -> Float[Array, A]:
+def root_prior(parts: Parts, root: Embedding) -> Float[Array, "A"]:
     """The prior's probabilities at one root."""
     return jax.nn.softmax(parts.prior(root))

@@ -79,7 +79,7 @@ class SearchResult(NamedTuple):
     """N(z^0, a); they sum to the number of simulations."""
     q: Float[Array, "lanes A"]
     """Mean return of each root action; 0 where it was never tried."""
-    value: Float[Array, lanes]
+    value: Float[Array, "lanes"]
     """v^MCTS of the root."""
 
 
@@ -117,8 +117,8 @@ def _bits(node: Int[Array, ""] | int, words: int) -> list[UInt32[Array, ""]]:
 
 
 def _tie_factor(
-    seeds: UInt32[Array, lanes], node: Int[Array, ""] | int, action: int, noise: float
-) -> Float[Array, lanes]:
+    seeds: UInt32[Array, "lanes"], node: Int[Array, ""] | int, action: int, noise: float
+) -> Float[Array, "lanes"]:
     """1 + noise * u with u uniform in [0, 1), hashed from lane, node and action.
 
     A hash (the finaliser of MurmurHash3) because drawing threefry numbers for every edge

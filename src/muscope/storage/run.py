@@ -18,11 +18,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import TypeVar
 
 from muscope.config import Config, differences, from_dict, to_dict
 from muscope.errors import ConfigError, RunError, nearest
 from muscope.storage.checkpoint import write_atomically
+
+AnyRun = TypeVar("AnyRun", bound="Run")
 
 
 class Run:
@@ -33,7 +35,7 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, path: str | Path, config: Config) -> Self:
+    def create(cls: type[AnyRun], path: str | Path, config: Config) -> AnyRun:
         """A new run, or the existing one if it has the same training settings.
 
         Other evaluation settings replace those of the existing run.
@@ -62,7 +64,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls: type[AnyRun], path: str | Path) -> AnyRun:
         """An existing run.
 
         Raises:

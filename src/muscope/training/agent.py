@@ -188,21 +188,22 @@ class AgentProgram:
         train = self.config.train
 
         def update(carry, inputs):
-            agent, average, optimiser_state, priority = carry
+            agent, average, optimiser_state, weight = carry
             offset, update_key = inputs
-            memory = state.replay._replace(priority=priority)
-            (agent, *rest), logs = self._update(
+            memory = state.replay._replace(weight=weight)
+            agent, optimiser_state, memory, logs = self._update(
                 agent, optimiser_state, memory, step + offset, update_key
             )
             average = optax.incremental_update(agent, average, self.config.optimiser.average_rate)
-            return (agent, average, *rest), logs
+            return (agent, average, optimiser_state, memory.weight), logs
 
-        carry = (state.agent, state.average, state.optimiser, state.replay.priority)
+        # Of the replay only the weights change here; the rows must not be copied.
+        carry = (state.agent, state.average, state.optimiser, state.replay.weight)
         count = train.updates_per_round
         inputs = (jnp.arange(count), jax.random.split(key, count))
         carry, logs = jax.lax.scan(update, carry, inputs)
-        agent, average, optimiser_state, priority = carry
-        memory = state.replay._replace(priority=priority)
+        agent, average, optimiser_state, weight = carry
+        memory = state.replay._replace(weight=weight)
         state = AgentState(agent, average, optimiser_state, memory, state.episodes, state.key)
         policy, value, reward, norm = (jnp.sum(log) for log in logs)
         zero = jnp.zeros(())
@@ -213,9 +214,7 @@ class AgentProgram:
         config = self.config
         beta0 = config.replay.importance_exponent
         beta = beta0 + (1.0 - beta0) * step / config.train.steps
-        index, weight = replay.draw(
-            key, memory.priority, config.train.batch_size, config.replay.priority_exponent, beta
-        )
+        index, importance = replay.draw(key, memory, config.train.batch_size, beta)
         length = config.loss.unroll + config.loss.n_step + 1
 
         def target(i):
@@ -228,18 +227,17 @@ class AgentProgram:
 
         def batch_loss(agent):
             losses, terms = jax.vmap(lambda t: loss.loss(agent, t, config.loss))(batch)
-            return jnp.mean(weight * losses), terms
+            return jnp.mean(importance * losses), terms
 
         grads, terms = jax.grad(batch_loss, has_aux=True)(agent)
         updates, optimiser_state = self.optimiser.update(grads, optimiser_state, agent)
         agent = optax.apply_updates(agent, updates)
-        priority = replay.reprioritise(
-            memory.priority, index, terms.value_error + config.replay.priority_floor
-        )
+        priority = terms.value_error + config.replay.priority_floor
+        memory = replay.reprioritise(memory, index, priority, config.replay.priority_exponent)
         logs = (
             jnp.mean(terms.policy),
             jnp.mean(terms.value),
             jnp.mean(terms.reward),
             optax.tree.norm(grads),
         )
-        return (agent, optimiser_state, priority), logs
+        return agent, optimiser_state, memory, logs

@@ -38,7 +38,7 @@ class Population:
 
         return over_agents(call, self.mesh, per_agent=1, donate=True)
 
-    def agent_keys(self) -> Key[Array, P]:
+    def agent_keys(self) -> Key[Array, "P"]:
         """Agent i's key depends on the run's seed and on i, not on who trains beside it."""
         root = jax.random.key(self.config.train.seed)
         return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(self.config.train.agents))

@@ -1,0 +1,81 @@
+"""The documents are true: names are documented, links lead somewhere, the README's code runs."""
+
+import inspect
+import pkgutil
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import muscope
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+def modules():
+    yield muscope
+    for found in pkgutil.walk_packages(muscope.__path__, "muscope."):
+        if found.name != "muscope.__main__":
+            yield import_module(found.name)
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda m: m.__name__)
+def test_every_module_and_public_name_is_documented(module):
+    assert module.__doc__, f"{module.__name__} has no docstring"
+    for name, thing in vars(module).items():
+        ours = getattr(thing, "__module__", "").startswith("muscope")
+        if name.startswith("_") or not ours or not callable(thing):
+            continue
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__doc__, f"{module.__name__}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_tests_named_in_the_docs_exist():
+    tests = "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))
+    for page in PAGES:
+        for name in re.findall(r"`(test_\w+)`", page.read_text()):
+            assert f"def {name}(" in tests, f"{page.name} names {name}"
+
+
+def test_make_targets_named_in_the_docs_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"^make (\w+)|`make (\w+)", page.read_text(), re.MULTILINE):
+            name = "".join(target)
+            assert re.search(rf"^{name}:", makefile, re.MULTILINE), f"make {name}"
+
+
+def test_commands_named_in_the_docs_exist():
+    for page in PAGES:
+        for script in re.findall(r"python (benchmarks/\w+\.py)", page.read_text()):
+            assert (ROOT / script).exists(), f"{page.name} names {script}"
+        for command in re.findall(r"^muscope (\w+)|`muscope (\w+)", page.read_text(), re.MULTILINE):
+            assert "".join(command) in {"study", "train", "evaluate", "report"}
+
+
+def test_the_readmes_python_runs(tiny, tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(code.strip().splitlines()) <= 10
+    # The same lines on a run of seconds: a tiny preset and one of its own checkpoints.
+    monkeypatch.setattr(muscope, "preset", lambda environment, name: tiny)
+    code = re.sub(r'out="[^"]+"', f'out="{tmp_path / "run"}"', code)
+    code = re.sub(r"step=\d+", "step=8", code)
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_the_version_is_in_one_place_per_file():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == muscope.__version__
+    assert f"version: {muscope.__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {muscope.__version__}" in (ROOT / "CHANGELOG.md").read_text()
