@@ -51,6 +51,8 @@ def test_a_study_from_the_command_line(tmp_path):
         (["report", "nowhere"], "no run at nowhere"),
         (["report", "nowhere", "--fast"], "no options"),
         (["train", "cart-pole", "--out", "/dev/null"], "is not a muscope run"),
+        (["train", "cart-pole", "--out", "/dev/null/run"], "Not a directory"),
+        (["train", "cart-pole", "--network.kind", "mpl"], "unknown network 'mpl'"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, capsys):
@@ -72,7 +74,9 @@ def test_an_unknown_setting_is_refused_with_the_nearest(capsys):
 def test_help(capsys):
     cli.main(["--help"])
     assert "muscope study ENV" in capsys.readouterr().out
-    for command in (["study", "cart-pole"], ["train"], ["evaluate"]):
+    cli.main(["report", "nowhere", "--help"])
+    assert "muscope report RUN" in capsys.readouterr().out
+    for command in (["study", "cart-pole"], ["train"], ["evaluate"], ["evaluate", "nowhere"]):
         with pytest.raises(SystemExit) as stop:
             cli.main([*command, "--help"])
         assert stop.value.code == 0

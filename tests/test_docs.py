@@ -22,7 +22,7 @@ def modules():
             yield import_module(found.name)
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", list(modules()), ids=lambda m: m.__name__)
 def test_every_module_and_public_name_is_documented(module):
     assert module.__doc__, f"{module.__name__} has no docstring"
     for name, thing in vars(module).items():

@@ -1,6 +1,7 @@
 """Figure 2 from policies whose returns are known, and the stages around it."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from tabular import TabularMDP, optimal_q, perfect_agent
 
 import muscope
+from muscope.config import to_dict
 from muscope.envs import CartPole
 from muscope.errors import ConfigError, MuscopeError, RunError
 from muscope.experiments import figure2
@@ -106,8 +108,10 @@ def test_other_evaluation_settings_recompute_but_do_not_retrain(run, tiny):
 
 def test_evaluating_an_unfinished_run_is_refused(run):
     run.checkpoint_path(8).unlink()
+    config = (run.path / "config.json").read_bytes()
     with pytest.raises(RunError, match=r"no checkpoint for training steps \[8\]"):
         muscope.evaluate(run)
+    assert (run.path / "config.json").read_bytes() == config
     with pytest.raises(ConfigError, match="unknown experiment"):
         muscope.evaluate(run, ["figure22"])
 
@@ -122,6 +126,14 @@ def test_the_report_is_self_contained(run):
     first = run.report_path.read_bytes()
     muscope.report(run)
     assert run.report_path.read_bytes() == first
+
+
+def test_a_table_of_other_checkpoints_or_settings_is_not_drawn(run, tiny):
+    more = dataclasses.replace(tiny, evaluate=dataclasses.replace(tiny.evaluate, episodes=3))
+    changed = muscope.open_run(run.path)
+    changed.config = more
+    with pytest.raises(RunError, match="other checkpoints or settings"):
+        muscope.report(changed)
 
 
 def test_the_report_needs_tables(tiny, tmp_path):
@@ -161,7 +173,8 @@ def test_a_run_and_its_agents_in_python(run):
     found = agent.search(observation)
     assert found.visits.shape == (2,)
     assert float(found.visits.sum()) == 4
-    assert agent.act(observation) in (0, 1)
+    assert {agent.act(observation) for _ in range(20)} == {0, 1}
+    assert len({agent.act(observation, seed=3) for _ in range(5)}) == 1
     rewards, predictions = agent.unroll(observation, [0, 1, 1])
     assert rewards.shape == (3,)
     assert predictions.policy_logits.shape == (3, 2)
@@ -184,4 +197,6 @@ def test_a_run_and_its_agents_in_python(run):
 
 def test_tables_are_tidy_parquet_with_settings_in_the_file(run):
     metadata = pq.read_schema(run.table_path("figure2")).metadata
-    assert b'"episodes": 2' in metadata[b"settings"]
+    assert b'"episodes": 2' in metadata[b"mark"]
+    config = json.loads(tables.read(run.table_path("figure2"))["config"][0].as_py())
+    assert config == to_dict(run.config)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muscope.search import learned_parts, search
 from muscope.training.population import Population
 
 
@@ -94,26 +95,69 @@ def test_nothing_is_learned_before_the_replay_is_warm(tiny):
     assert written == population.config.train.call_rounds
 
 
-def test_the_average_follows_the_parameters(tiny):
+def test_the_average_moves_by_its_rate(tiny):
+    """With one update per round, average' = average + rate (parameters' - average)."""
     config = dataclasses.replace(
-        tiny, optimiser=dataclasses.replace(tiny.optimiser, average_rate=1.0)
+        tiny,
+        optimiser=dataclasses.replace(tiny.optimiser, average_rate=0.25, warmup=0),
+        train=dataclasses.replace(tiny.train, updates_per_round=1, rounds_per_call=1),
     )
     population = Population(config)
-    state, _, _ = run(population, population.initial(), 4)
-    assert_close(jax.device_get(state.agent), jax.device_get(state.average), rtol=1e-6, atol=1e-7)
-
-
-def test_reanalyse_replaces_targets_of_old_rows(tiny):
-    """After updates, many rows' policies differ from those written when they were new."""
-    ratio = dataclasses.replace(tiny.train, reanalyse_ratio=8.0)
-    with_reanalyse = Population(dataclasses.replace(tiny, train=ratio))
-    without = Population(
-        dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, reanalyse_ratio=0.0))
-    )
-    for population, expected in ((with_reanalyse, True), (without, False)):
-        state, _, rounds = run(population, population.initial(), 2)
-        # Rows written so far; a further call without overwriting leaves them unless refreshed.
-        before = np.asarray(state.replay.rows.value)[:, :rounds]
+    rounds = 0
+    state = population.initial()
+    while population.training_step(rounds) < 3:
+        before = jax.device_get(state.average)
         state, _ = population.advance(state, rounds)
-        after = np.asarray(state.replay.rows.value)[:, :rounds]
-        assert (np.abs(before - after) > 1e-6).any() == expected
+        rounds += 1
+    expected = jax.tree.map(
+        lambda old, new: old + 0.25 * (np.asarray(new) - old), before, state.agent
+    )
+    assert_close(expected, jax.device_get(state.average), rtol=1e-5, atol=1e-6)
+    with pytest.raises(AssertionError):
+        assert_close(state.agent, state.average, rtol=1e-5, atol=1e-6)
+
+
+def test_reanalysed_targets_equal_a_fresh_search_with_the_current_network(tiny):
+    """Noise and random ties off: every refreshed row holds what searching it now gives."""
+    config = dataclasses.replace(
+        tiny,
+        search=dataclasses.replace(tiny.search, dirichlet_fraction=0.0, tie_noise=0.0),
+        train=dataclasses.replace(tiny.train, reanalyse_ratio=8.0, rounds_per_call=1, agents=1),
+    )
+    population = Population(config)
+    state, rounds = population.initial(), 0
+    while population.training_step(rounds) < 8:
+        state, _ = population.advance(state, rounds)
+        rounds += 1
+    one = jax.tree.map(lambda x: x[0], jax.device_get(state))
+    before = one.replay.rows
+    # The next round searches with the average as it stands now.
+    observations = before.observation[:rounds].reshape(-1, 4)
+    fresh = search(
+        learned_parts(one.average),
+        jax.vmap(one.average.represent)(observations),
+        jax.random.key(0),
+        config.search,
+        config.environment.discount,
+    )
+    state, _ = population.advance(state, rounds)
+    after = jax.tree.map(lambda x: x[0], jax.device_get(state)).replay.rows
+    value = after.value[:rounds].reshape(-1)
+    changed = np.abs(value - before.value[:rounds].reshape(-1)) > 1e-6
+    assert changed.sum() >= 8
+    np.testing.assert_allclose(value[changed], np.asarray(fresh.value)[changed], rtol=1e-3)
+    policy = after.policy[:rounds].reshape(-1, 2)
+    expected = np.asarray(fresh.visits) / config.search.simulations
+    np.testing.assert_array_equal(policy[changed], expected[changed])
+    for name in ("observation", "action", "reward", "terminated", "last"):
+        old, new = getattr(before, name)[:rounds], getattr(after, name)[:rounds]
+        np.testing.assert_array_equal(old, new)
+
+
+def test_without_reanalyse_old_targets_stay(tiny):
+    config = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, reanalyse_ratio=0.0))
+    population = Population(config)
+    state, _, rounds = run(population, population.initial(), 3)
+    before = np.asarray(state.replay.rows.value)[:, :rounds]
+    state, _ = population.advance(state, rounds)
+    np.testing.assert_array_equal(before, np.asarray(state.replay.rows.value)[:, :rounds])

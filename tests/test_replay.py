@@ -80,7 +80,20 @@ def test_refreshing_a_row_replaces_its_search_and_nothing_else():
         np.testing.assert_array_equal(getattr(new.rows, name), getattr(ring.rows, name))
 
 
-def test_uniform_draws_cover_the_written_rows_only():
-    ring = filled([1, 2, 3], length=10, lanes=2)
-    index = replay.draw_uniform(jax.random.key(0), ring, 5000)
-    np.testing.assert_allclose(frequencies(index, 6), 1 / 6, atol=0.02)
+def test_distinct_draws_are_distinct_and_cover_the_written_rows_evenly():
+    ring = filled([1, 2, 3, 4, 5], length=10, lanes=2)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    index = np.asarray(jax.vmap(lambda k: replay.draw_distinct(k, ring, 4))(keys))
+    assert all(len(set(row)) == 4 for row in index.tolist())
+    np.testing.assert_allclose(frequencies(index.ravel(), 10), 0.1, atol=0.01)
+
+
+def test_surplus_draws_lie_beyond_the_ring_and_change_nothing():
+    ring = filled([1, 2, 3], length=10)
+    index = np.asarray(replay.draw_distinct(jax.random.key(0), ring, 8))
+    assert sorted(index[index < 10].tolist()) == [0, 1, 2]
+    assert (index[index >= 10] == 10).sum() == 5
+    new = replay.refresh(ring, jnp.asarray(index), jnp.ones((8, 2)), jnp.full(8, 7.0))
+    np.testing.assert_allclose(new.rows.value[:, 0], [7, 7, 7] + [0] * 7)
+    empty = replay.draw_distinct(jax.random.key(0), ring._replace(written=jnp.int32(0)), 8)
+    assert (np.asarray(empty) == 10).all()

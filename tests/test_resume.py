@@ -1,5 +1,6 @@
 """A run that is killed resumes to the bit-identical result of one that is not."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,22 +12,33 @@ import numpy as np
 import pytest
 
 import muscope
-from muscope.errors import CheckpointError, RunError
+from muscope.errors import CheckpointError, ConfigError, RunError
 from muscope.storage import checkpoint
 from muscope.training import runner
 from muscope.training.population import Population
 
 FLAGS = [
-    *("--agents", "2", "--steps", "240", "--train.save-seconds", "0"),
+    *("--agents", "2", "--steps", "240"),
     *("--train.checkpoints", "0", "120", "--train.rounds-per-call", "10"),
     *("--train.lanes", "2", "--train.updates-per-round", "2", "--train.batch-size", "8"),
     *("--network.width", "8", "--network.latent", "8", "--search.simulations", "4"),
     *("--replay.capacity", "256", "--loss.unroll", "3", "--loss.n-step", "3"),
 ]
 
+ALWAYS = ("--train.save-seconds", "0")
 
-def command(out):
-    return [sys.executable, "-m", "muscope", "train", "cart-pole", "--out", str(out), *FLAGS]
+
+def command(out, *more):
+    arguments = ["train", "cart-pole", "--out", str(out), *FLAGS, *more]
+    return [sys.executable, "-m", "muscope", *arguments]
+
+
+def start(out, *more):
+    return subprocess.Popen(command(out, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def contents(run):
@@ -45,21 +57,20 @@ def test_sigkill_at_random_moments_changes_no_bit(whole, tmp_path):
     rng = np.random.default_rng(0)
     kills = 0
     for _ in range(12):
-        process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if kills < 3:
-            marker = out / "metrics.jsonl"
-            lines = len(marker.read_text().splitlines()) if marker.exists() else 0
+        marker = out / "metrics.jsonl"
+        lines = _lines(marker)
+        with start(out, *ALWAYS) as process:
             # Let it get somewhere new, then kill it in the middle of whatever it does.
-            while process.poll() is None:
-                now = len(marker.read_text().splitlines()) if marker.exists() else 0
-                if now > lines:
+            while process.poll() is None and kills < 3:
+                if _lines(marker) > lines:
                     time.sleep(float(rng.uniform(0, 0.05)))
                     process.kill()
                     break
                 time.sleep(0.002)
-        if process.wait() == 0:
+            _, errors = process.communicate()
+        if process.returncode == 0:
             break
-        assert process.returncode == -signal.SIGKILL, process.stderr.read().decode()
+        assert process.returncode == -signal.SIGKILL, errors
         kills += 1
     assert kills == 3
     assert contents(out) == contents(whole)
@@ -73,14 +84,33 @@ def test_sigkill_at_random_moments_changes_no_bit(whole, tmp_path):
     assert logs[0] == logs[1]
 
 
+def test_a_kill_long_after_the_last_saved_state_changes_no_bit(whole, tmp_path):
+    """States are saved at checkpoints only: work and log lines since the last are lost."""
+    out = tmp_path / "killed"
+    with start(out, "--train.save-seconds", "1e6") as process:
+        while process.poll() is None:
+            log = out / "metrics.jsonl"
+            if log.exists() and '"step": 160' in log.read_text():
+                process.kill()
+            time.sleep(0.001)
+    assert process.returncode == -signal.SIGKILL
+    assert (out / "state.safetensors").exists()
+    # What a killed writer leaves behind must not be in the way.
+    (out / ".state.safetensors.1.tmp").write_bytes(b"half")
+    subprocess.run(command(out, "--train.save-seconds", "1e6"), check=True, capture_output=True)
+    assert contents(out) == contents(whole)
+    assert not list(out.rglob(".*.tmp"))
+
+
 def test_an_interrupted_run_saves_and_resumes(whole, tmp_path):
     out = tmp_path / "interrupted"
-    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while not (out / "metrics.jsonl").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
-    assert b"the same command resumes" in process.stderr.read()
+    with start(out) as process:
+        while not (out / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert b"the same command resumes" in errors
     assert (out / "state.safetensors").exists()
     subprocess.run(command(out), check=True, capture_output=True)
     assert contents(out) == contents(whole)
@@ -139,13 +169,75 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(trained, damage):
 
 
 def test_a_checkpoint_of_another_network_is_refused(trained, tiny, tmp_path):
-    import dataclasses
-
     other = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, width=16))
     wider = muscope.train(other, tmp_path / "other")
     wider.checkpoint_path(24).write_bytes(trained.checkpoint_path(24).read_bytes())
     with pytest.raises(CheckpointError, match=r"this run needs float32"):
         wider.agent(0, 24)
+
+
+def test_a_checkpoint_of_another_run_or_step_is_refused(trained, tiny, tmp_path):
+    other = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, seed=1))
+    stranger = muscope.train(other, tmp_path / "stranger")
+    for data in (
+        stranger.checkpoint_path(24).read_bytes(),
+        trained.checkpoint_path(8).read_bytes(),
+    ):
+        trained.checkpoint_path(24).write_bytes(data)
+        with pytest.raises(CheckpointError, match="another run or training step"):
+            trained.agent(0, 24)
+
+
+def test_the_digest_covers_the_header(trained):
+    path = trained.checkpoint_path(24)
+    data = path.read_bytes()
+    assert data.count(b'\\"step\\": 24') == 1
+    path.write_bytes(data.replace(b'\\"step\\": 24', b'\\"step\\": 23'))
+    with pytest.raises(CheckpointError, match="damaged"):
+        trained.agent(0, 24)
+
+
+def test_a_state_of_other_versions_is_refused(trained, monkeypatch):
+    population = Population(trained.config)
+    trained.checkpoint_path(24).unlink()
+    monkeypatch.setattr(checkpoint, "versions", lambda: {"muscope": "0", "jax": "0"})
+    runner._write_state(trained, population.initial(), 4, 0, 0.0)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="install those versions"):
+        runner.train(trained)
+
+
+def test_a_lost_checkpoint_is_made_again(trained):
+    """Without a state the run starts over, and ends with the same bits."""
+    before = contents(trained.path)
+    trained.checkpoint_path(8).unlink()
+    runner.train(trained)
+    assert contents(trained.path) == before
+
+
+def test_a_state_newer_than_a_missing_checkpoint_is_not_used(trained, capsys):
+    before = contents(trained.path)
+    population = Population(trained.config)
+    runner._write_state(trained, population.initial(), 16, 24, 0.0)
+    trained.checkpoint_path(8).unlink()
+    runner.train(trained)
+    assert "starting over" in capsys.readouterr().err
+    assert contents(trained.path) == before
+    assert not trained.state_path.exists()
+
+
+def test_settings_that_cannot_be_built_leave_nothing_behind(tiny, tmp_path):
+    for change in ({"kind": "mpl"}, {"input_scale": (1.0,)}):
+        wrong = dataclasses.replace(tiny, network=dataclasses.replace(tiny.network, **change))
+        with pytest.raises(ConfigError, match=r"Known: mlp|Did you mean 'mlp'|1 factors for 4"):
+            muscope.train(wrong, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_killed_while_it_was_created_can_be_started_again(tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.77.tmp").write_bytes(b"{")
+    assert muscope.train(tiny, tmp_path / "run").steps() == (0, 8, 24)
 
 
 def test_a_damaged_state_is_refused_and_nothing_is_lost(trained):

@@ -8,7 +8,7 @@ import mctx
 import numpy as np
 import pytest
 from naive_search import naive_search
-from tabular import NEXT, REWARD, TERMINAL, TabularMDP, optimal_q, perfect_agent
+from tabular import NEXT, TabularMDP, optimal_q, perfect_agent
 
 from muscope.agent import NetworkConfig, build
 from muscope.envs.base import Spec
@@ -233,8 +233,3 @@ def test_impossible_settings_are_refused():
     for wrong in ({"simulations": 0}, {"range_floor": 0.0}, {"dirichlet_fraction": 2.0}):
         with pytest.raises(ConfigError, match="search"):
             SearchConfig(**wrong)
-
-
-def test_rewards_and_terminals_of_the_test_mdp_are_consistent():
-    assert (REWARD[TERMINAL] == 0).all()
-    assert (NEXT[TERMINAL] == np.flatnonzero(TERMINAL)[:, None]).all()

@@ -53,11 +53,16 @@ class _Evaluate:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits with status 0, 1 (an error, in one line) or 130 (interrupted)."""
+    """Entry point; exits with status 0, 1 (an error, in one line), 2 (an unknown flag or a
+    value of the wrong type) or 130 (interrupted).
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(arguments)
     except MuscopeError as error:
+        print(f"muscope: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
         print(f"muscope: {error}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stop:
@@ -114,7 +119,8 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path]:
 
 def _evaluate(arguments: list[str]) -> None:
     path, rest = _take(arguments, "evaluate", "RUN", "runs/cart-pole-quick-seed0")
-    run = stages.open_run(path) if path is not None else None
+    helping = {"-h", "--help"} & set(rest)
+    run = stages.open_run(path) if path is not None and not helping else None
     parsed = tyro.cli(
         _Evaluate,
         args=rest,
@@ -126,8 +132,7 @@ def _evaluate(arguments: list[str]) -> None:
     if run is None:
         return
     names = _figure_names(parsed.figures)
-    config = dataclasses.replace(run.config, evaluate=parsed.evaluate)
-    run = stages.StudyRun.create(run.path, config)
+    run.config = dataclasses.replace(run.config, evaluate=parsed.evaluate)
     stages.evaluate(run, names)
     print(run.path / "tables")
 
@@ -144,7 +149,7 @@ def _figure_names(figures: str) -> list[str] | None:
 
 def _report(arguments: list[str]) -> None:
     path, rest = _take(arguments, "report", "RUN", "runs/cart-pole-quick-seed0")
-    if path is None:
+    if path is None or {"-h", "--help"} & set(rest):
         print("usage: muscope report RUN\n\nDraw a run's figures and write its report.html.")
         return
     if rest:

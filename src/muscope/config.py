@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -57,11 +58,21 @@ class Config:
                 f"replay.capacity holds {length} rows per lane, fewer than the {window} rows of "
                 "one target (loss.unroll + loss.n_step + 1); raise it."
             )
-        if self.environment.discount**-self.search.simulations > 1e4:
+        _refuse_non_finite(self)
+        if -self.search.simulations * math.log(self.environment.discount) > math.log(1e4):
             raise ConfigError(
                 "environment.discount ** -search.simulations exceeds 1e4, beyond which the "
                 "search's float32 backup loses accuracy; raise the discount or lower simulations."
             )
+
+
+def _refuse_non_finite(config: Any, path: str = "") -> None:
+    for f in dataclasses.fields(config):
+        value, name = getattr(config, f.name), f"{path}{f.name}"
+        if dataclasses.is_dataclass(value):
+            _refuse_non_finite(value, f"{name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name} is {value}; it must be a finite number.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -69,12 +80,23 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+FREE = ("preset", "evaluate", "train.save_seconds")
+"""Settings that may change within a run, because its checkpoints do not depend on them."""
+
+
 def training_dict(config: Config) -> dict[str, Any]:
-    """The settings that training depends on: all but how checkpoints are evaluated."""
-    return {name: value for name, value in to_dict(config).items() if name != "evaluate"}
+    """The settings that trained parameters depend on: all but :data:`FREE`."""
+    values = to_dict(config)
+    for name in FREE:
+        *path, last = name.split(".")
+        section = values
+        for part in path:
+            section = section[part]
+        del section[last]
+    return values
 
 
-def from_dict(data: dict[str, Any], cls: type = Config, path: str = "") -> Any:
+def from_dict(data: Any, cls: type = Config, path: str = "") -> Any:
     """The config that :func:`to_dict` wrote.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from muscope import runtime
 from muscope.config import Config
 from muscope.errors import RunError
 from muscope.experiments import evaluate as stage
@@ -14,6 +15,7 @@ from muscope.reporting import report as draw
 from muscope.storage.run import Run
 from muscope.trained import TrainedAgent
 from muscope.training import runner
+from muscope.training.agent import check
 
 
 class StudyRun(Run):
@@ -53,10 +55,13 @@ def train(config: Config, out: str | Path) -> StudyRun:
     """Train, or resume training, in the directory ``out``; does nothing if it is finished.
 
     Raises:
+        ConfigError: the settings cannot be built; nothing is written.
         RunError: ``out`` holds something else or is in use.
         CheckpointError: the saved state is damaged.
 
     """
+    runtime.prepare()
+    check(config)
     run = StudyRun.create(out, config)
     runner.train(run)
     return run

@@ -32,26 +32,46 @@ class TrainedAgent:
         self.config = config
         self.index = index
         self.step = step
+        self._calls = 0
         self.environment = envs.make(config.environment.name)
         self.temperature = float(
             temperature_at(step, config.train.steps, config.train.temperatures)
         )
 
-    def search(self, observation: Float[Array, "..."], seed: int = 0) -> SearchResult:
+    def search(self, observation: Float[Array, "..."], seed: int | None = None) -> SearchResult:
         """MCTS from one observation, without exploration noise.
+
+        Args:
+            observation: of the environment's shape.
+            seed: breaks ties; a new one at every call by default.
 
         Returns:
             Visits [A], mean returns [A] and the value of the root.
 
         """
-        key = jax.random.key(seed)
+        return self._search(observation, self._key(seed))
+
+    def act(self, observation: Float[Array, "..."], seed: int | None = None) -> int:
+        """An action sampled from Equation 1 at this checkpoint's temperature.
+
+        Args:
+            observation: of the environment's shape.
+            seed: repeats a draw; a new one at every call by default.
+
+        """
+        search_key, action_key = jax.random.split(self._key(seed))
+        visits = self._search(observation, search_key).visits
+        return int(sample_action(action_key, visits, self.temperature))
+
+    def _search(self, observation: Any, key: Key[Array, ""]) -> SearchResult:
         found = _search(self.network, self._observation(observation), key, self.config)
         return SearchResult(*(x[0] for x in found))
 
-    def act(self, observation: Float[Array, "..."], seed: int = 0) -> int:
-        """An action from Equation 1 at this checkpoint's temperature."""
-        visits = self.search(observation, seed).visits
-        return int(sample_action(jax.random.key(seed), visits, self.temperature))
+    def _key(self, seed: int | None) -> Key[Array, ""]:
+        if seed is not None:
+            return jax.random.key(seed)
+        self._calls += 1
+        return jax.random.fold_in(jax.random.key(self.index), self._calls)
 
     def predict(self, observation: Float[Array, "..."]) -> Prediction:
         """The policy prior's logits [A] and the value at one observation."""

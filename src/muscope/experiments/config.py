@@ -19,5 +19,5 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ConfigError("evaluate.episodes must be at least 1.")
-        if self.seed < 0:
-            raise ConfigError("evaluate.seed must not be negative.")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError("evaluate.seed must lie in 0..2^32 - 1.")

@@ -13,7 +13,7 @@ from muscope.agent.networks import MuZero
 from muscope.envs.base import Environment, State
 from muscope.search import SearchConfig, behaviour_logits, learned_parts, search
 
-GREEDY = 1e-3
+GREEDY = 1e-5
 """A temperature so low that Equation 1 takes a most visited action, ties at random."""
 
 Policy = Callable[[State, Key[Array, ""]], Int[Array, "E"]]

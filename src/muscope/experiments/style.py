@@ -44,7 +44,7 @@ def single() -> tuple[Figure, Axes]:
 
 def band(
     axes: Axes,
-    x: Sequence[float],
+    x: Sequence[int],
     mean: Sequence[float],
     error: Sequence[float],
     colour: str,

@@ -32,7 +32,7 @@ class ReplayConfig:
     capacity: int = 100_000
     """Rows kept per agent; the oldest are overwritten."""
     start: int = 200
-    """Rows gathered before the first update."""
+    """Rows gathered before the first update, rounded up to whole calls of the program."""
     priority_exponent: float = 0.6
     """alpha: 0 draws uniformly, 1 in proportion to priority."""
     importance_exponent: float = 0.4
@@ -108,12 +108,15 @@ def refresh(
     policy: Float[Array, "R A"],
     value: Float[Array, "R"],
 ) -> Replay:
-    """Replace search results of old rows (Reanalyse); priorities are left alone."""
+    """Replace search results of old rows (Reanalyse); priorities are left alone.
+
+    Indices are distinct; those beyond the ring are ignored.
+    """
     lanes = replay.weight.shape[1]
     at = (index // lanes, index % lanes)
     rows = replay.rows._replace(
-        policy=replay.rows.policy.at[at].set(policy, mode="promise_in_bounds"),
-        value=replay.rows.value.at[at].set(value, mode="promise_in_bounds"),
+        policy=replay.rows.policy.at[at].set(policy, mode="drop"),
+        value=replay.rows.value.at[at].set(value, mode="drop"),
     )
     return replay._replace(rows=rows)
 
@@ -126,11 +129,24 @@ def reprioritise(
     return replay._replace(weight=flat.reshape(replay.weight.shape))
 
 
-def draw_uniform(key: Key[Array, ""], replay: Replay, count: int) -> Int[Array, "count"]:
-    """Flat indices of ``count`` written rows, uniform, with replacement; ``key`` is consumed."""
+def draw_distinct(key: Key[Array, ""], replay: Replay, count: int) -> Int[Array, "count"]:
+    """Flat indices of distinct written rows, evenly spread over them: one in each of ``count``
+    equal parts; ``key`` is consumed.
+
+    Distinct, because two searches of one row would be written in an undefined order.  While
+    there are fewer rows than ``count``, the surplus indices lie beyond the ring.
+    """
     length, lanes = replay.weight.shape
     filled = jnp.minimum(replay.written, length) * lanes
-    return jax.random.randint(key, (count,), 0, jnp.maximum(filled, 1))
+    # In float32 exact up to 2^24 rows.
+    edges = (jnp.arange(count + 1) * (filled / count)).astype(jnp.int32).at[count].set(filled)
+    width = edges[1:] - edges[:-1]
+    part_key, turn_key = jax.random.split(key)
+    inside = (jax.random.uniform(part_key, (count,)) * width).astype(jnp.int32)
+    chosen = edges[:-1] + jnp.minimum(inside, width - 1)
+    # Parts differ by a row in size; a random rotation makes every row equally likely.
+    chosen = (chosen + jax.random.randint(turn_key, (), 0, filled)) % jnp.maximum(filled, 1)
+    return jnp.where(width > 0, chosen, length * lanes)
 
 
 def draw(

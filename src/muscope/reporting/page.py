@@ -14,7 +14,7 @@ import muscope
 from muscope import envs
 from muscope.errors import RunError
 from muscope.experiments import figure2
-from muscope.experiments.evaluate import EXPERIMENTS
+from muscope.experiments.evaluate import EXPERIMENTS, is_current
 from muscope.experiments.style import thousands
 from muscope.statistics import Summary
 from muscope.storage import tables
@@ -50,6 +50,11 @@ def report(run: Run) -> None:
         if not path.exists():
             continue
         table = tables.read(path)
+        if not is_current(run, experiment):
+            raise RunError(
+                f"{path} was made with other checkpoints or settings than the run's; "
+                f"run 'muscope evaluate {run.path}' first."
+            )
         figure = experiment.plot(table)
         for suffix in ("png", "svg"):
             write_atomically(run.figure_path(experiment.name, suffix), _image(figure, suffix))
@@ -106,9 +111,10 @@ def _pm(summary: Summary) -> str:
 
 def _training(run: Run) -> dict[str, str]:
     """What training took, from the log."""
-    if not run.metrics_path.exists():
+    lines = run.metrics_path.read_text().splitlines() if run.metrics_path.exists() else []
+    if not lines:
         return {}
-    last = json.loads(run.metrics_path.read_text().splitlines()[-1])
+    last = json.loads(lines[-1])
     config = run.config
     spec = envs.make(config.environment.name).spec
     return {

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 from jaxtyping import Array, Float, Int, Key
 
 from muscope.agent.networks import MuZero
@@ -46,10 +45,5 @@ def learned_parts(agent: MuZero) -> Parts:
 def mix_root_noise(
     prior: Float[Array, "*lanes A"], noise: Float[Array, "*lanes A"], fraction: float
 ) -> Float[Array, "*lanes A"]:
-    """Root probabilities with Dirichlet noise mixed in; for acting in training only."""
+    """Root probabilities with Dirichlet noise mixed in, for making training data and targets."""
     return (1.0 - fraction) * prior + fraction * noise
-
-
-def root_prior(parts: Parts, root: Embedding) -> Float[Array, "A"]:
-    """The prior's probabilities at one root."""
-    return jax.nn.softmax(parts.prior(root))

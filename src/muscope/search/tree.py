@@ -59,9 +59,9 @@ class SearchConfig:
     tie_noise: float = 1e-5
     """Priors are scaled by 1 + tie_noise * uniform(0, 1), which breaks equal scores at random."""
     dirichlet_alpha: float = 0.3
-    """Concentration of the root noise; acting in training only."""
+    """Concentration of the root noise, in acting and Reanalyse; evaluation has none."""
     dirichlet_fraction: float = 0.25
-    """Weight of the root noise; acting in training only."""
+    """Weight of the root noise, in acting and Reanalyse; evaluation has none."""
 
     def __post_init__(self) -> None:
         if self.simulations < 1:

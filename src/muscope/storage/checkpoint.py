@@ -1,7 +1,7 @@
 """Self-describing checkpoints: safetensors files with a checked header, written atomically.
 
 A file holds a pytree's leaves under their paths and, in its header, a format name, the
-run's config, the training step, the versions that wrote it and a digest of all bytes.
+run's config, the training step, the versions that wrote it and a digest of all of that.
 There is no pickle, so reading a foreign file cannot run code.
 """
 
@@ -31,11 +31,24 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` with ``data``; a reader sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is the unfinished write of a process that was killed."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result's bits depend on."""
+    return {"muscope": muscope.__version__, "jax": jax.__version__}
 
 
 def _is_key(leaf: Any) -> bool:
@@ -47,8 +60,10 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
+    """SHA-256 of all arrays and of the header, its own entry left out."""
+    rest = {name: value for name, value in header.items() if name != "digest"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
@@ -76,10 +91,10 @@ def write(path: Path, tree: Any, *, kind: str, step: int, config: dict, **extra:
         "format": kind,
         "step": step,
         "config": config,
-        "versions": {"muscope": muscope.__version__, "jax": jax.__version__},
-        "digest": _digest(arrays),
+        "versions": versions(),
         **extra,
     }
+    header["digest"] = _digest(arrays, header)
     # One entry, because safetensors keeps header entries in no fixed order.
     data = save(arrays, {"muscope": json.dumps(header, sort_keys=True)})
     write_atomically(path, data)
@@ -108,7 +123,7 @@ def read(path: Path, template: Any, kind: str) -> tuple[Any, dict[str, Any]]:
 
     """
     header, arrays = _read(path, kind, arrays=True)
-    if _digest(arrays) != header.get("digest"):
+    if _digest(arrays, header) != header.get("digest"):
         raise CheckpointError(
             f"{path} is damaged: its content does not match its digest. Delete it; "
             "training writes it again when it is resumed from an earlier state."

@@ -13,6 +13,7 @@ report.html
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import re
@@ -20,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from muscope.config import Config, differences, from_dict, to_dict
+from muscope.config import FREE, Config, differences, from_dict, to_dict
 from muscope.errors import ConfigError, RunError, nearest
-from muscope.storage.checkpoint import write_atomically
+from muscope.storage.checkpoint import is_leftover, write_atomically
 
 AnyRun = TypeVar("AnyRun", bound="Run")
 
@@ -38,7 +39,8 @@ class Run:
     def create(cls: type[AnyRun], path: str | Path, config: Config) -> AnyRun:
         """A new run, or the existing one if it has the same training settings.
 
-        Other evaluation settings replace those of the existing run.
+        Settings that checkpoints do not depend on replace those of the existing run in
+        memory; the stage that uses them saves them.
 
         Raises:
             RunError: the directory holds a run with other settings, or other files.
@@ -48,19 +50,18 @@ class Run:
         file = path / "config.json"
         if file.exists():
             run = cls.open(path)
-            different = [d for d in differences(run.config, config) if not _evaluation(d)]
+            different = [d for d in differences(run.config, config) if not _is_free(d)]
             if different:
                 raise RunError(
                     f"{path} holds a run with other settings: {'; '.join(different[:5])}. "
                     "Choose another --out, or repeat the run's own settings to resume it."
                 )
-            run.config = config
-            run._write_config()
+            run.config = dataclasses.replace(config, preset=run.config.preset)
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and all(map(is_leftover, path.iterdir()))):
             raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
         run = cls(path, config)
-        run._write_config()
+        run.save_config()
         return run
 
     @classmethod
@@ -80,7 +81,8 @@ class Run:
         except (ValueError, ConfigError) as error:
             raise RunError(f"{file} cannot be used: {error}") from error
 
-    def _write_config(self) -> None:
+    def save_config(self) -> None:
+        """Write ``config.json``; hold the lock if the run exists already."""
         data = json.dumps(to_dict(self.config), indent=2) + "\n"
         write_atomically(self.path / "config.json", data.encode())
 
@@ -99,6 +101,8 @@ class Run:
                 raise RunError(
                     f"{self.path} is in use by another process; wait for it or stop it."
                 ) from error
+            for leftover in filter(is_leftover, self.path.rglob(".*.tmp")):
+                leftover.unlink()
             yield
 
     @property
@@ -137,8 +141,8 @@ class Run:
         return tuple(s for s in self.config.train.schedule if s not in self.steps())
 
 
-def _evaluation(difference: str) -> bool:
-    return difference.startswith(("evaluate.", "preset "))
+def _is_free(difference: str) -> bool:
+    return difference.split(" ")[0].startswith(FREE)
 
 
 def _neighbours(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import muscope
-from muscope.config import Config
+from muscope.config import Config, to_dict
 from muscope.errors import RunError
 from muscope.storage.checkpoint import write_atomically
 
@@ -24,8 +25,9 @@ SETTINGS: dict[str, pa.DataType] = {
     "simulations": pa.int64(),
     "evaluate_seed": pa.int64(),
     "muscope": pa.string(),
+    "config": pa.string(),
 }
-"""Columns that every table ends with."""
+"""Columns that every table ends with; ``config`` is the run's whole config as JSON."""
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def settings(config: Config) -> dict[str, Any]:
         "simulations": config.search.simulations,
         "evaluate_seed": config.evaluate.seed,
         "muscope": muscope.__version__,
+        "config": json.dumps(to_dict(config), sort_keys=True),
     }
 
 
@@ -58,10 +61,9 @@ def make(
     return pa.table({**columns, **fixed}, schema=full)
 
 
-def write(path: Path, table: pa.Table, **metadata: str) -> None:
-    """Write a table atomically, with ``metadata`` in the file's schema."""
-    if metadata:
-        table = table.replace_schema_metadata(metadata)
+def write(path: Path, table: pa.Table, mark: str) -> None:
+    """Write a table atomically, with ``mark`` (what its rows depend on) in the file's schema."""
+    table = table.replace_schema_metadata({"mark": mark})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomically(path, buffer.getvalue())
@@ -82,10 +84,10 @@ def read(path: Path) -> pa.Table:
         raise RunError(f"{path} is damaged ({error}); delete it and evaluate again.") from error
 
 
-def fingerprint(path: Path) -> str | None:
-    """The ``settings`` metadata of a table, or None if it is missing or damaged."""
+def mark(path: Path) -> str | None:
+    """The mark of a table, or None if it is missing or damaged."""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (FileNotFoundError, pa.ArrowInvalid, OSError):
         return None
-    return metadata.get(b"settings", b"").decode() or None
+    return metadata.get(b"mark", b"").decode() or None

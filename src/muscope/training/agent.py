@@ -49,6 +49,16 @@ class RoundMetrics(NamedTuple):
     """Sum of their undiscounted returns."""
 
 
+def check(config: Config) -> None:
+    """Trace the making of an agent, so that impossible settings are found before any work.
+
+    Raises:
+        ConfigError: an unknown environment or network, or sizes that do not fit.
+
+    """
+    jax.eval_shape(AgentProgram(config).initial, jax.random.key(0))
+
+
 class AgentProgram:
     """The pure functions of one agent's training, bound to a config.
 
@@ -146,10 +156,10 @@ class AgentProgram:
         """One search over the lanes and the reanalysed rows; act; store."""
         train, config = self.config.train, self.config
         draw_key, search_key, action_key, reset_key = jax.random.split(key, 4)
-        old = replay.draw_uniform(draw_key, state.replay, train.reanalysed_per_round)
+        old = replay.draw_distinct(draw_key, state.replay, train.reanalysed_per_round)
         at = (old // train.lanes, old % train.lanes)
         now = jax.vmap(self.environment.observe)(state.episodes.state)
-        then = state.replay.rows.observation.at[at].get(mode="promise_in_bounds")
+        then = state.replay.rows.observation.at[at].get(mode="clip")
 
         parts = learned_parts(state.average)
         roots = jax.vmap(state.average.represent)(jnp.concatenate([now, then]))

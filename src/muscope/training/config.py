@@ -31,14 +31,16 @@ class TrainConfig:
     batch_size: int = 64
     """B, positions per update."""
     reanalyse_ratio: float = 8.0
-    """Old positions whose search is re-run with the latest network, per environment step."""
+    """Old positions whose search is run again with the current (averaged) network, per
+    environment step."""
     temperatures: tuple[float, float, float] = TEMPERATURES
     """T of Equation 1 up to 1/2, up to 3/4 and to the end of training."""
     checkpoints: tuple[int, ...] = (0, 500, 1_000, 2_000, 5_000)
     """Training steps at which every agent's parameters are kept; those up to ``steps``,
     and ``steps`` itself."""
     rounds_per_call: int = 25
-    """Most rounds in one call of the compiled program; a run stops and resumes between calls."""
+    """Most rounds in one call of the compiled program; a run stops and resumes between calls,
+    every checkpoint ends a call, and the warm-up is a whole number of calls."""
     save_seconds: float = 60.0
     """Least seconds between two saves of the full resumable state."""
 
@@ -68,12 +70,12 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} must be at least 1.")
-        if self.seed < 0:
-            raise ConfigError("train.seed must not be negative.")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError("train.seed must lie in 0..2^32 - 1.")
         if any(t <= 0 for t in self.temperatures):
             raise ConfigError("train.temperatures must all be positive.")
         wanted = self.reanalyse_ratio * self.lanes
-        if wanted < 0 or abs(wanted - round(wanted)) > 1e-9:
+        if not math.isfinite(wanted) or wanted < 0 or abs(wanted - round(wanted)) > 1e-9:
             raise ConfigError(
                 f"train.reanalyse_ratio * train.lanes is {wanted}; it must be a whole number."
             )

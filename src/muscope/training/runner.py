@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,29 +43,39 @@ def train(run: Run) -> None:
     """
     runtime.prepare()
     with run.lock():
-        if not run.missing_steps():
-            return
-        population = Population(run.config)
-        state, rounds, seconds = _begin(run, population)
-        with _stop_requests() as stop:
-            _loop(run, population, state, rounds, seconds, stop)
+        run.save_config()
+        if run.missing_steps():
+            population = Population(run.config)
+            with _stop_requests() as stop:
+                _loop(run, population, *_begin(run, population), stop)
         run.state_path.unlink(missing_ok=True)
+    if run.missing_steps():
+        raise CheckpointError(f"checkpoints vanished from {run.path} during training; repeat it.")
 
 
 def _begin(run: Run, population: Population) -> tuple[AgentState, int, float]:
     """The state to go on from, its rounds, and the seconds already spent."""
-    if not run.state_path.exists():
-        if run.steps():
-            # Checkpoints without a state: finished before, then some were deleted.
-            print(f"{run.path}: checkpoints are missing and no state is kept; starting over.")
-        run.metrics_path.unlink(missing_ok=True)
-        return population.initial(), 0, 0.0
-    template = jax.eval_shape(population.initial)
-    state, header = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
-    if header["config"] != training_dict(run.config):
-        raise CheckpointError(f"{run.state_path} belongs to other settings; delete it.")
-    _truncate(run.metrics_path, header["rounds"])
-    return population.place(state), header["rounds"], header["seconds"]
+    if run.state_path.exists():
+        template = jax.eval_shape(population.initial)
+        state, header = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
+        if header["config"] != training_dict(run.config):
+            raise CheckpointError(
+                f"{run.state_path} belongs to other settings; delete it to start over."
+            )
+        if header["versions"] != checkpoint.versions():
+            raise CheckpointError(
+                f"{run.state_path} was written by {header['versions']}, this is "
+                f"{checkpoint.versions()}: install those versions, or delete it to start over."
+            )
+        if not any(step <= header["step"] for step in run.missing_steps()):
+            _truncate(run.metrics_path, header["rounds"])
+            return population.place(state), header["rounds"], header["seconds"]
+        print(
+            f"{run.path}: a checkpoint older than the saved state is missing; starting over.",
+            file=sys.stderr,
+        )
+    run.metrics_path.unlink(missing_ok=True)
+    return population.initial(), 0, 0.0
 
 
 def _loop(
@@ -75,6 +86,7 @@ def _loop(
     seconds: float,
     stop: list[int],
 ) -> None:
+    """Call the compiled program to the end; save on schedule, from time to time and on request."""
     train_config = run.config.train
     saved = began = time.monotonic()
     before = seconds
@@ -89,18 +101,19 @@ def _loop(
             reached = population.training_step(rounds)
             seconds = before + time.monotonic() - began
             _log(run.metrics_path, metrics, rounds, reached, seconds)
-            if reached > step and reached in schedule:
+            at_checkpoint = reached > step and reached in schedule
+            if at_checkpoint:
                 _write_agents(run, state, reached)
             bar.update(reached - step)
             bar.set_postfix(_summary(metrics), refresh=False)
             step = reached
+            # After the checkpoint: a state must not be newer than a checkpoint that is missing.
             due = time.monotonic() - saved > train_config.save_seconds
-            if due or stop:
+            if at_checkpoint or due or stop:
                 _write_state(run, state, rounds, step, seconds)
                 saved = time.monotonic()
-            if stop and step < train_config.steps:
+            if stop:
                 raise Interrupted(f"stopped at training step {step}; the same command resumes.")
-    jax.block_until_ready(state)
 
 
 def _write_agents(run: Run, state: AgentState, step: int) -> None:
@@ -134,10 +147,10 @@ def _log(path: Path, metrics: RoundMetrics, rounds: int, step: int, seconds: flo
 
 
 def _truncate(path: Path, rounds: int) -> None:
-    """Drop the lines written after the state that training goes on from."""
+    """Drop the lines written after the state that training goes on from, and a torn one."""
     if path.exists():
         lines = path.read_text().splitlines()
-        kept = [x for x in lines if x.endswith("}") and json.loads(x)["rounds"] <= rounds]
+        kept = [x for x in lines if x.endswith("]}") and json.loads(x)["rounds"] <= rounds]
         checkpoint.write_atomically(path, "".join(x + "\n" for x in kept).encode())
 
 
