@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
+from numpy.typing import ArrayLike
 
 from muscope import envs
 from muscope.agent.networks import MuZero, Prediction
@@ -38,7 +38,7 @@ class TrainedAgent:
             temperature_at(step, config.train.steps, config.train.temperatures)
         )
 
-    def search(self, observation: Float[Array, "..."], seed: int | None = None) -> SearchResult:
+    def search(self, observation: ArrayLike, seed: int | None = None) -> SearchResult:
         """MCTS from one observation, without exploration noise.
 
         Args:
@@ -51,7 +51,7 @@ class TrainedAgent:
         """
         return self._search(observation, self._key(seed))
 
-    def act(self, observation: Float[Array, "..."], seed: int | None = None) -> int:
+    def act(self, observation: ArrayLike, seed: int | None = None) -> int:
         """An action sampled from Equation 1 at this checkpoint's temperature.
 
         Args:
@@ -63,7 +63,7 @@ class TrainedAgent:
         visits = self._search(observation, search_key).visits
         return int(sample_action(action_key, visits, self.temperature))
 
-    def _search(self, observation: Any, key: Key[Array, ""]) -> SearchResult:
+    def _search(self, observation: ArrayLike, key: Key[Array, ""]) -> SearchResult:
         found = _search(self.network, self._observation(observation), key, self.config)
         return SearchResult(*(x[0] for x in found))
 
@@ -73,12 +73,12 @@ class TrainedAgent:
         self._calls += 1
         return jax.random.fold_in(jax.random.key(self.index), self._calls)
 
-    def predict(self, observation: Float[Array, "..."]) -> Prediction:
+    def predict(self, observation: ArrayLike) -> Prediction:
         """The policy prior's logits [A] and the value at one observation."""
         return self.network.predict(self.network.represent(self._observation(observation)))
 
     def unroll(
-        self, observation: Float[Array, "..."], actions: Sequence[int]
+        self, observation: ArrayLike, actions: Sequence[int]
     ) -> tuple[Float[Array, "K"], Prediction]:
         """The learned model along ``actions``: rewards u_t^0.. and f(z_t^1)..
 
@@ -91,7 +91,7 @@ class TrainedAgent:
             raise ConfigError(f"actions must lie in 0..{count - 1}, not {list(actions)}.")
         return self.network.unroll(self._observation(observation), jnp.asarray(actions, jnp.int32))
 
-    def _observation(self, observation: Any) -> Float[Array, "..."]:
+    def _observation(self, observation: ArrayLike) -> Float[Array, "..."]:
         observation = jnp.asarray(observation, jnp.float32)
         wanted = self.environment.spec.observation_shape
         if observation.shape != wanted:

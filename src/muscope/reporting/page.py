@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import muscope
 from muscope import envs
 from muscope.errors import RunError
-from muscope.experiments import figure2
+from muscope.experiments import figure2, style
 from muscope.experiments.evaluate import EXPERIMENTS, is_current
 from muscope.experiments.style import thousands
 from muscope.statistics import Summary
@@ -87,7 +87,8 @@ def report(run: Run) -> None:
 def _image(figure: Figure, suffix: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-    figure.savefig(buffer, format=suffix, metadata=metadata, dpi=300)
+    with style.context():  # Its hash salt makes the SVG the same at every drawing.
+        figure.savefig(buffer, format=suffix, metadata=metadata)
     return buffer.getvalue()
 
 
