@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 SETTINGS = [
-    *("--agents", "4", "--steps", "4000", "--train.save-seconds", "0"),
-    *("--train.checkpoints", "0", "500", "1000", "2000"),
+    *("--agents", "4", "--steps", "1600", "--train.save-seconds", "0"),
+    *("--train.checkpoints", "0", "400", "800", "1200"),
 ]
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         while kills < options.kills:
             process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL)
             try:
-                # Up to twice the start-up's time: some kills come early, most in training.
+                # Up to half of the whole: some kills come in start-up, some in training.
                 process.wait(moments.uniform(0.0, 0.5 * seconds))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
