@@ -32,7 +32,7 @@ def child(seed: int, preset: str, every: int, began: float) -> None:
     import jax.numpy as jnp
 
     from muscope import envs, presets, runtime
-    from muscope.experiments.play import GREEDY, muzero_policy, play
+    from muscope.evaluation.play import GREEDY, muzero_policy, play
     from muscope.training.population import Population
 
     runtime.prepare()

@@ -21,7 +21,7 @@ import numpy as np
 
 from muscope import envs, presets, runtime
 from muscope.config import Config, from_dict, to_dict
-from muscope.experiments.play import GREEDY, muzero_policy, play
+from muscope.evaluation.play import GREEDY, muzero_policy, play
 from muscope.training.population import Population
 
 GOAL = 475.0

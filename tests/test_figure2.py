@@ -14,8 +14,8 @@ import muscope
 from muscope.config import to_dict
 from muscope.envs import CartPole
 from muscope.errors import ConfigError, MuscopeError, RunError
+from muscope.evaluation.play import GREEDY, muzero_policy, play, prior_policy
 from muscope.experiments import figure2
-from muscope.experiments.play import GREEDY, muzero_policy, play, prior_policy
 from muscope.search import SearchConfig
 from muscope.storage import tables
 

@@ -49,7 +49,7 @@ class _Evaluate:
 
     evaluate: EvaluateConfig
     figures: str = "all"
-    """Which figures: their numbers with commas between, such as 2,3; or all."""
+    """Which figures: numbers or names with commas between, such as 2,3,endings; or all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,7 +140,8 @@ def _evaluate(arguments: list[str]) -> None:
 def _figure_names(figures: str) -> list[str] | None:
     if figures == "all":
         return None
-    names = [f"figure{number.strip()}" for number in figures.split(",")]
+    given = [name.strip() for name in figures.split(",")]
+    names = [f"figure{name}" if name.isdecimal() else name for name in given]
     for name in names:
         if name not in EXPERIMENTS:
             raise ConfigError(f"unknown figure '{name}'.{nearest(name, EXPERIMENTS)}")

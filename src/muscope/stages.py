@@ -83,6 +83,7 @@ def report(run: Run | str | Path) -> Path:
 
 def study(config: Config, out: str | Path) -> StudyRun:
     """All stages, each skipping what is already there."""
+    stage.check(config)
     run = train(config, out)
     evaluate(run)
     report(run)

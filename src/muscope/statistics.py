@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float
 from numpy.typing import ArrayLike
+from scipy.stats import rankdata
 
 
 class Summary(NamedTuple):
@@ -22,11 +27,54 @@ def over_agents(agent: ArrayLike, value: ArrayLike) -> Summary:
 
     Args:
         agent: the agent of each observation.
-        value: the observations, in any order, as many per agent as there are.
+        value: the observations, in any order, as many per agent as there are; without any,
+            mean and error are NaN.
 
     """
     agent, value = np.asarray(agent), np.asarray(value, float)
+    if not len(agent):
+        return Summary(float("nan"), float("nan"), 0)
     means = np.array([value[agent == a].mean() for a in np.unique(agent)])
     n = len(means)
     error = float(means.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     return Summary(float(means.mean()), error, n)
+
+
+def equal(table: pa.Table, column: str, values: Sequence[int | str]) -> pc.Expression:
+    """The rows of ``table`` whose ``column`` is one of ``values``, for ``table.filter``."""
+    return pc.field(column).isin(pa.array(values, table.schema.field(column).type))
+
+
+def select(
+    table: pa.Table, column: str, **where: int | str | Sequence[int | str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Agents and values of a column, for :func:`over_agents`.
+
+    Args:
+        table: with an ``agent`` column.
+        column: the values; NaN (nothing was observed) is left out.
+        where: column = value, or one of several values.
+
+    """
+    for name, wanted in where.items():
+        values = [wanted] if isinstance(wanted, int | str) else list(wanted)
+        table = table.filter(equal(table, name, values))
+    agent, value = table["agent"].to_numpy(), table[column].to_numpy()
+    seen = ~np.isnan(value)
+    return agent[seen], value[seen]
+
+
+def by_step(table: pa.Table, column: str, **where: int | str) -> list[Summary]:
+    """Mean ± standard error over agents at every ``step``, ascending."""
+    steps = sorted(set(table["step"].to_pylist()))
+    return [over_agents(*select(table, column, step=step, **where)) for step in steps]
+
+
+def spearman(x: Float[np.ndarray, "*rows n"], y: Float[np.ndarray, "*rows n"]) -> np.ndarray:
+    """Spearman's rank correlation along the last axis; ties share their mean rank.
+
+    NaN where x or y is constant.
+    """
+    a, b = (rankdata(values, axis=-1) - (np.shape(values)[-1] + 1) / 2 for values in (x, y))
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from numpy.typing import ArrayLike
 
 from muscope import envs
-from muscope.agent.networks import MuZero, Prediction
+from muscope.agent import MuZero, Prediction
 from muscope.config import Config
 from muscope.errors import ConfigError
 from muscope.search import SearchResult, learned_parts, sample_action, search, temperature_at

@@ -1,13 +1,18 @@
 """The agent of Section 2.2: representation h, dynamics g and prediction f."""
 
-from muscope.agent.networks import MuZero, NetworkConfig, Prediction, build, register
+from muscope.agent.base import Agent, Latent, Prediction
+from muscope.agent.networks import MuZero, NetworkConfig, build, register
 from muscope.agent.support import Support, h_transform, h_transform_inverse
+from muscope.agent.true_model import TrueModel
 
 __all__ = [
+    "Agent",
+    "Latent",
     "MuZero",
     "NetworkConfig",
     "Prediction",
     "Support",
+    "TrueModel",
     "build",
     "h_transform",
     "h_transform_inverse",

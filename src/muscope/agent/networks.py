@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from muscope.agent.base import Prediction
 from muscope.agent.support import Support
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, nearest
@@ -48,13 +48,6 @@ class NetworkConfig:
         for name in ("value", "reward"):
             if getattr(self, f"{name}_bins") < 2 or getattr(self, f"{name}_limit") <= 0:
                 raise ConfigError(f"network.{name}_bins must be >= 2 and {name}_limit > 0.")
-
-
-class Prediction(NamedTuple):
-    """f(z): the policy prior's logits and the value."""
-
-    policy_logits: Float[Array, "A"]
-    value: Float[Array, ""]
 
 
 class Linear(eqx.Module):

@@ -11,13 +11,30 @@ from muscope.errors import ConfigError
 class EvaluateConfig:
     """How checkpoints are examined.  No exploration noise is ever used here."""
 
+    checkpoints: tuple[int, ...] = ()
+    """Training steps to examine; empty for all of the run's checkpoints."""
     episodes: int = 20
-    """Episodes per agent, checkpoint and policy in Figure 2."""
+    """Episodes per agent, checkpoint and policy in Figure 2; those of MCTS are also the pool
+    that states are drawn from (the on-policy distribution of Figures 3 to 6)."""
+    states: int = 64
+    """M, states per agent and checkpoint in Figures 3 to 5."""
+    sequences: int = 32
+    """R, Monte Carlo action sequences per state in Figures 3 and 5."""
+    horizon: int = 0
+    """h, the longest horizon in Figures 3 and 5; 0 for K (loss.unroll), as in the paper."""
+    sequence_horizon: int = 8
+    """h of Figure 4, which scores all A^h action sequences."""
+    agents_at_once: int = 0
+    """Agents in one call of a compiled program; 0 for 4 per CPU core, or all on a GPU."""
     seed: int = 1
     """Seed of all evaluation randomness; independent of training."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise ConfigError("evaluate.episodes must be at least 1.")
+        for name in ("episodes", "states", "sequences", "sequence_horizon"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"evaluate.{name} must be at least 1.")
+        for name in ("horizon", "agents_at_once"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"evaluate.{name} must not be negative.")
         if not 0 <= self.seed < 2**32:
             raise ConfigError("evaluate.seed must lie in 0..2^32 - 1.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 
@@ -12,15 +13,25 @@ import muscope
 from muscope import envs, runtime
 from muscope.agent import networks
 from muscope.agent.networks import MuZero
-from muscope.config import training_dict
+from muscope.config import Config, training_dict
 from muscope.errors import CheckpointError, ConfigError, RunError, nearest
-from muscope.experiments import figure2
+from muscope.experiments import endings, figure2, figure3, figure4, figure5
 from muscope.experiments.base import Cell, Experiment
+from muscope.experiments.lab import Lab, block_size, checkpoints
 from muscope.progress import progress
 from muscope.storage import checkpoint, tables
 from muscope.storage.run import Run
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (figure2.EXPERIMENT,)}
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e
+    for e in (
+        figure2.EXPERIMENT,
+        figure3.EXPERIMENT,
+        endings.EXPERIMENT,
+        figure4.EXPERIMENT,
+        figure5.EXPERIMENT,
+    )
+}
 
 
 def load_agents(run: Run, step: int) -> MuZero:
@@ -44,13 +55,11 @@ def load_agents(run: Run, step: int) -> MuZero:
     return agents
 
 
-def evaluate(run: Run, names: Sequence[str] | None = None) -> None:
-    """Fill the tables of the named experiments (all by default); finished cells are skipped.
+def check(config: Config, names: Sequence[str] | None = None) -> list[Experiment]:
+    """The named experiments (all by default), after a look at the settings they need.
 
     Raises:
-        ConfigError: an unknown experiment.
-        RunError: the run has missing checkpoints.
-        CheckpointError: a checkpoint is damaged.
+        ConfigError: an unknown experiment or checkpoint, or an impossible setting.
 
     """
     chosen = []
@@ -58,52 +67,102 @@ def evaluate(run: Run, names: Sequence[str] | None = None) -> None:
         if name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment '{name}'.{nearest(name, EXPERIMENTS)}")
         chosen.append(EXPERIMENTS[name])
-    missing = run.missing_steps()
+    checkpoints(config)
+    for experiment in chosen:
+        experiment.check(config)
+    return chosen
+
+
+def evaluate(run: Run, names: Sequence[str] | None = None) -> None:
+    """Fill the tables of the named experiments (all by default); finished cells are skipped.
+
+    Raises:
+        ConfigError: an unknown experiment or an impossible setting.
+        RunError: the run has missing checkpoints.
+        CheckpointError: a checkpoint is damaged.
+
+    """
+    chosen = check(run.config, names)
+    missing = [step for step in checkpoints(run.config) if step not in run.steps()]
     if missing:
         raise RunError(
-            f"{run.path} has no checkpoint for training steps {list(missing)}; "
+            f"{run.path} has no checkpoint for training steps {missing}; "
             "finish 'muscope train' first."
         )
     runtime.prepare()
     with run.lock():
         run.save_config()
+        lab = Lab(run.config, functools.partial(load_agents, run))
         for experiment in chosen:
-            _evaluate_one(run, experiment)
+            _evaluate_one(run, experiment, lab)
 
 
-def _evaluate_one(run: Run, experiment: Experiment) -> None:
-    cells = [Cell(step) for step in run.config.train.schedule]
-    marks = {cell: _mark(run, experiment, cell) for cell in cells}
-    paths = {cell: run.cell_path(experiment.name, cell.name) for cell in cells}
-    left = [cell for cell in cells if tables.mark(paths[cell]) != marks[cell]]
+def _evaluate_one(run: Run, experiment: Experiment, lab: Lab) -> None:
+    steps, population = checkpoints(run.config), range(run.config.train.agents)
+    cells = [Cell(step, agent) for step in steps for agent in population]
+    marks = _marks(run, experiment)
+    left = [cell for cell in cells if not _is_kept(run, experiment, cell, marks[cell.step])]
     if left:
-        compute = experiment.make_runner(run.config)
+        size = block_size(run.config)
         with progress(experiment.name, len(cells), "cell", len(cells) - len(left)) as bar:
-            for cell in left:
-                table = compute(load_agents(run, cell.step), cell)
-                tables.write(paths[cell], table, marks[cell])
-                bar.update(1)
+            for step in steps:
+                missing = [cell for cell in left if cell.step == step]
+                for first in range(0, len(missing), size):
+                    block = missing[first : first + size]
+                    _evaluate_block(run, experiment, lab, block, size, marks[step])
+                    bar.update(len(block))
     if not is_current(run, experiment):
-        whole = pa.concat_tables([tables.read(path) for path in paths.values()])
-        tables.write(run.table_path(experiment.name), whole, _whole_mark(run, experiment))
+        for name in experiment.files:
+            paths = [run.cell_path(name, cell.name) for cell in cells]
+            whole = pa.concat_tables([tables.read(path) for path in paths])
+            tables.write(run.table_path(name), whole, _whole_mark(run, experiment))
+
+
+def _is_kept(run: Run, experiment: Experiment, cell: Cell, mark: str) -> bool:
+    return all(tables.mark(run.cell_path(name, cell.name)) == mark for name in experiment.files)
+
+
+def _evaluate_block(
+    run: Run, experiment: Experiment, lab: Lab, cells: list[Cell], size: int, mark: str
+) -> None:
+    """Compute and keep one checkpoint's rows of a few agents."""
+    agents = [cell.agent for cell in cells]
+    # The last agent fills up the block, so that one compiled program serves all blocks.
+    lab.block = (*agents, *[agents[-1]] * (size - len(agents)))
+    made = experiment.run(lab, cells[0].step)
+    for name in experiment.files:
+        rows = made[name].num_rows // size
+        for i, cell in enumerate(cells):
+            part = made[name].slice(i * rows, rows)
+            tables.write(run.cell_path(name, cell.name), part, mark)
 
 
 def is_current(run: Run, experiment: Experiment) -> bool:
-    """Whether the experiment's table was made from these checkpoints with these settings."""
-    return tables.mark(run.table_path(experiment.name)) == _whole_mark(run, experiment)
+    """Whether the experiment's tables were made from these checkpoints with these settings."""
+    wanted = _whole_mark(run, experiment)
+    return all(tables.mark(run.table_path(name)) == wanted for name in experiment.files)
 
 
-def _mark(run: Run, experiment: Experiment, cell: Cell) -> str:
-    """What a cell's rows depend on: the checkpoint's content and the evaluation's settings."""
-    header = checkpoint.read_header(run.checkpoint_path(cell.step), checkpoint.AGENTS_FORMAT)
-    values = {
+def _marks(run: Run, experiment: Experiment) -> dict[int, str]:
+    """Per step, what a cell's rows depend on: checkpoints' contents and the settings."""
+    steps = checkpoints(run.config)
+    digests = {
+        step: checkpoint.read_header(run.checkpoint_path(step), checkpoint.AGENTS_FORMAT)["digest"]
+        for step in steps
+    }
+    fixed = {
         "muscope": muscope.__version__,
         "seed": run.config.evaluate.seed,
-        "checkpoint": header["digest"],
         **experiment.settings(run.config),
     }
-    return json.dumps(values, sort_keys=True)
+    return {
+        step: json.dumps(
+            {**fixed, "step": step, "checkpoint": digests if experiment.across else digests[step]},
+            sort_keys=True,
+        )
+        for step in steps
+    }
 
 
 def _whole_mark(run: Run, experiment: Experiment) -> str:
-    return "\n".join(_mark(run, experiment, Cell(s)) for s in run.config.train.schedule)
+    return "\n".join(_marks(run, experiment).values())

@@ -15,23 +15,17 @@ and the settings every table has (:data:`muscope.storage.tables.SETTINGS`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Array, Key
 from matplotlib.figure import Figure
 
-from muscope import envs, statistics
-from muscope.agent.networks import MuZero
-from muscope.config import Config
+from muscope import statistics
+from muscope.agent import Agent
+from muscope.evaluation.play import Scores, play, prior_policy
 from muscope.experiments import style
-from muscope.experiments.base import Cell, Experiment
-from muscope.experiments.play import muzero_policy, play, prior_policy
-from muscope.runtime import agents_mesh, over_agents
-from muscope.search import temperature_at
-from muscope.storage import tables
+from muscope.experiments.base import Experiment, Tables
+from muscope.experiments.lab import Lab, interleave
 
 POLICIES = ("mcts", "prior")
 SCHEMA = {
@@ -45,51 +39,29 @@ SCHEMA = {
 }
 
 
-def make_runner(config: Config) -> Callable[[MuZero, Cell], pa.Table]:
-    """A function from a checkpoint's agents [P] to the rows of one cell."""
-    environment = envs.make(config.environment.name)
-    episodes = config.evaluate.episodes
-    population = config.train.agents
-
-    def both(agent, key, temperature):
-        mcts = muzero_policy(
-            environment, agent, config.search, config.environment.discount, temperature
+def run(lab: Lab, step: int) -> Tables:
+    """Episodes of both policies at one checkpoint."""
+    prior = lab.call(_prior_scores, lab.agents(step), lab.keys(step, 1))
+    parts = [
+        lab.table(
+            SCHEMA,
+            step,
+            policy=np.array(policy),
+            episode=np.arange(lab.config.evaluate.episodes),
+            **{"return": np.asarray(scores.score), "length": np.asarray(scores.length)},
+            temperature=np.array(temperature),
         )
-        mcts_key, prior_key = jax.random.split(key)
-        return (
-            play(environment, mcts, episodes, mcts_key),
-            play(environment, prior_policy(environment, agent), episodes, prior_key),
+        for policy, scores, temperature in (
+            ("mcts", lab.on_policy(step).scores, lab.temperature(step)),
+            ("prior", prior, 1.0),
         )
+    ]
+    return {"figure2": interleave(parts, len(lab.block))}
 
-    program = over_agents(both, agents_mesh(population), per_agent=2)
 
-    def run(agents: MuZero, cell: Cell) -> pa.Table:
-        root = jax.random.fold_in(jax.random.key(config.evaluate.seed), cell.step)
-        keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(population))
-        temperature = temperature_at(cell.step, config.train.steps, config.train.temperatures)
-        scores = jax.device_get(program(agents, keys, temperature))
-        agent, episode = np.divmod(np.arange(population * episodes), episodes)
-        parts = [
-            tables.make(
-                SCHEMA,
-                {
-                    "agent": agent,
-                    "step": np.full_like(agent, cell.step),
-                    "policy": [policy] * len(agent),
-                    "episode": episode,
-                    "return": np.asarray(score.score, np.float64).ravel(),
-                    "length": np.asarray(score.length, np.int64).ravel(),
-                    "temperature": np.full(
-                        len(agent), float(temperature) if policy == "mcts" else 1.0
-                    ),
-                },
-                config,
-            )
-            for policy, score in zip(POLICIES, scores, strict=True)
-        ]
-        return pa.concat_tables(parts)
-
-    return run
+def _prior_scores(lab: Lab, agent: Agent, key: Key[Array, ""]) -> Scores:
+    policy = prior_policy(lab.environment, agent)
+    return play(lab.environment, policy, lab.config.evaluate.episodes, key)
 
 
 def curves(table: pa.Table) -> dict[str, list[tuple[int, statistics.Summary]]]:
@@ -105,8 +77,9 @@ def curves(table: pa.Table) -> dict[str, list[tuple[int, statistics.Summary]]]:
     return found
 
 
-def plot(table: pa.Table) -> Figure:
+def plot(given: Tables) -> Figure:
     """Mean return ± standard error over agents, MCTS against the policy prior."""
+    table = given["figure2"]
     names = {"mcts": "MCTS", "prior": "policy prior"}
     with style.context():
         figure, axes = style.single()
@@ -126,8 +99,9 @@ def plot(table: pa.Table) -> Figure:
         return figure
 
 
-def caption(table: pa.Table) -> str:
+def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
+    table = given["figure2"]
     agents = len(set(table["agent"].to_pylist()))
     episodes = len(set(table["episode"].to_pylist()))
     simulations = table["simulations"][0].as_py()
@@ -143,7 +117,7 @@ EXPERIMENT = Experiment(
     name="figure2",
     title="Figure 2: online return",
     settings=lambda config: {"episodes": config.evaluate.episodes},
-    make_runner=make_runner,
+    run=run,
     plot=plot,
     caption=caption,
 )

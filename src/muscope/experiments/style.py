@@ -36,25 +36,82 @@ def context() -> AbstractContextManager[None]:
     return mpl.rc_context(_RC)
 
 
-def single() -> tuple[Figure, Axes]:
+def single(height: float = 2.5) -> tuple[Figure, Axes]:
     """A one-column figure: 3.5 inches wide, as journals print it."""
-    figure = Figure(figsize=(3.5, 2.5), layout="constrained")
+    figure = Figure(figsize=(3.5, height), layout="constrained")
     return figure, figure.subplots()
+
+
+def pair(height: float = 2.5) -> tuple[Figure, list[Axes]]:
+    """Two panels side by side over the full width of a page, 7 inches."""
+    figure = Figure(figsize=(7.0, height), layout="constrained")
+    return figure, list(figure.subplots(1, 2))
+
+
+def grid(count: int) -> tuple[Figure, list[Axes]]:
+    """``count`` panels, three in a row, over the full width of a page."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(7.0 if columns > 1 else 3.5, 2.1 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in panels[count:]:
+        spare.remove()
+    return figure, list(panels[:count])
+
+
+def few(values: Sequence[int], most: int) -> list[int]:
+    """At most ``most`` of the values, evenly spread, first and last among them."""
+    index = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[i] for i in index]
 
 
 def band(
     axes: Axes,
-    x: Sequence[int],
+    x: Sequence[int] | np.ndarray,
     mean: Sequence[float],
     error: Sequence[float],
-    colour: str,
+    colour: str | tuple[float, ...],
     label: str,
+    marker: str | None = "o",
+    linestyle: str = "-",
 ) -> None:
-    """A line with markers and a band of one standard error (none where it is unknown)."""
+    """A line and a band of one standard error (none where it is unknown)."""
     low = np.asarray(mean) - np.nan_to_num(error)
     high = np.asarray(mean) + np.nan_to_num(error)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, mean, color=colour, marker="o", label=label)
+    axes.plot(x, mean, color=colour, marker=marker, linestyle=linestyle, label=label)
+
+
+def thin(
+    axes: Axes,
+    x: Sequence[int] | np.ndarray,
+    y: Sequence[float],
+    dashes: tuple[float, float],
+    label: str,
+) -> None:
+    """A thin dashed line of reference."""
+    axes.plot(x, y, color="#555555", linewidth=0.8, dashes=dashes, label=label)
+
+
+def legend_below(figure: Figure, *axes: Axes, columns: int = 3) -> None:
+    """One legend under the panels, for the lines of ``axes``."""
+    found = [
+        (handle, label)
+        for one in axes
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
+    ]
+    figure.legend(*zip(*found, strict=True), loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def twin_labels(
+    left: Sequence[Axes], right: Sequence[Axes], left_label: str, right_label: str
+) -> None:
+    """Label the outer axes of a row-major grid of three columns with two y axes each."""
+    for i, (a, b) in enumerate(zip(left, right, strict=True)):
+        if i % 3 == 0:
+            a.set_ylabel(left_label, color=COLOURS["mcts"])
+        if i % 3 == 2 or i == len(left) - 1:
+            b.set_ylabel(right_label, color="#9a6700")
 
 
 def training_axis(axes: Axes, steps: Sequence[int]) -> None:

@@ -46,16 +46,15 @@ def report(run: Run) -> None:
     """
     pictures = []
     for experiment in EXPERIMENTS.values():
-        path = run.table_path(experiment.name)
-        if not path.exists():
+        if not run.table_path(experiment.name).exists():
             continue
-        table = tables.read(path)
+        given = {name: tables.read(run.table_path(name)) for name in experiment.files}
         if not is_current(run, experiment):
             raise RunError(
-                f"{path} was made with other checkpoints or settings than the run's; "
-                f"run 'muscope evaluate {run.path}' first."
+                f"{run.table_path(experiment.name)} was made with other checkpoints or settings "
+                f"than the run's; run 'muscope evaluate {run.path}' first."
             )
-        figure = experiment.plot(table)
+        figure = experiment.plot(given)
         for suffix in ("png", "svg"):
             write_atomically(run.figure_path(experiment.name, suffix), _image(figure, suffix))
         svg = run.figure_path(experiment.name, "svg").read_bytes()
@@ -63,9 +62,9 @@ def report(run: Run) -> None:
         pictures.append(
             Picture(
                 experiment.title,
-                experiment.caption(table),
+                experiment.caption(given),
                 uri,
-                f"tables/{experiment.name}.parquet",
+                ", ".join(f"tables/{name}.parquet" for name in experiment.files),
             )
         )
     if not pictures:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int, Key
 
-from muscope.agent.networks import MuZero
+from muscope.agent.base import Agent
 
 Embedding = Any
 """What a node of the tree carries: a latent state, or an environment's state."""
@@ -33,7 +33,7 @@ class Parts(NamedTuple):
     """The value of a new node; the key is for evaluators that sample."""
 
 
-def learned_parts(agent: MuZero) -> Parts:
+def learned_parts(agent: Agent) -> Parts:
     """MuZero's own search: g as the model, f for the prior and the leaves."""
     return Parts(
         step=agent.step,

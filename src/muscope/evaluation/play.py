@@ -1,4 +1,4 @@
-"""Whole episodes under a policy, many at once."""
+"""Whole episodes under a policy, many at once, and the states they visit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from muscope.agent.networks import MuZero
+from muscope.agent.base import Agent
 from muscope.envs.base import Environment, State
 from muscope.search import SearchConfig, behaviour_logits, learned_parts, search
 
@@ -29,32 +29,72 @@ class Scores(NamedTuple):
     """Steps taken."""
 
 
+class Visited(NamedTuple):
+    """Every state in which E episodes of at most T steps took an action."""
+
+    states: State
+    """Pytree of [T, E, ...]."""
+    valid: Bool[Array, "T E"]
+    """Whether the episode was still going."""
+
+
 def play(environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]) -> Scores:
     """Play ``episodes`` fresh episodes to their end or the time limit; ``key`` is consumed."""
+    return _episodes(environment, policy, episodes, key, keep=False)[0]
+
+
+def play_and_keep(
+    environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]
+) -> tuple[Scores, Visited]:
+    """As :func:`play`, with the states on the way."""
+    scores, states = _episodes(environment, policy, episodes, key, keep=True)
+    time = jnp.arange(environment.spec.time_limit)[:, None]
+    return scores, Visited(states, time < scores.length)
+
+
+def _episodes(
+    environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""], keep: bool
+) -> tuple[Scores, State]:
     reset_key, act_key = jax.random.split(key)
     state = jax.vmap(environment.reset)(jax.random.split(reset_key, episodes))
+    limit = environment.spec.time_limit
 
     def running(carry):
-        _, scores, over = carry
-        return ~jnp.all(over | (scores.length >= environment.spec.time_limit))
+        _, scores, over, _ = carry
+        return ~jnp.all(over | (scores.length >= limit))
 
     def step(carry):
-        state, scores, over = carry
+        state, scores, over, kept = carry
         now = jnp.max(scores.length)
+        kept = jax.tree.map(lambda buffer, x: buffer.at[now].set(x), kept, state if keep else ())
         action = policy(state, jax.random.fold_in(act_key, now))
         state, reward, terminated = jax.vmap(environment.step)(state, action)
         # A terminated state is absorbing, so its further rewards are 0 by themselves.
         scores = Scores(scores.score + reward, scores.length + ~over)
-        return state, scores, over | terminated
+        return state, scores, over | terminated, kept
 
     zeros = jnp.zeros((episodes,))
-    begin = (state, Scores(zeros, zeros.astype(jnp.int32)), zeros.astype(bool))
-    return jax.lax.while_loop(running, step, begin)[1]
+    room = jax.tree.map(lambda x: jnp.zeros((limit, *x.shape), x.dtype), state if keep else ())
+    begin = (state, Scores(zeros, zeros.astype(jnp.int32)), zeros.astype(bool), room)
+    _, scores, _, kept = jax.lax.while_loop(running, step, begin)
+    return scores, kept
+
+
+def draw_states(visited: Visited, count: int, key: Key[Array, ""]) -> State:
+    """``count`` states drawn evenly from the pool of all episodes' states.
+
+    Without repetition as long as the pool lasts; a smaller pool is used again from its
+    beginning, every state equally often (to within one).  ``key`` is consumed.
+    """
+    valid = visited.valid.ravel()
+    shuffled = jnp.argsort(jnp.where(valid, jax.random.uniform(key, valid.shape), jnp.inf))
+    chosen = shuffled[jnp.arange(count) % jnp.sum(valid)]
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[chosen], visited.states)
 
 
 def muzero_policy(
     environment: Environment,
-    agent: MuZero,
+    agent: Agent,
     config: SearchConfig,
     discount: float,
     temperature: Float[Array, ""] | float,
@@ -70,7 +110,7 @@ def muzero_policy(
     return act
 
 
-def prior_policy(environment: Environment, agent: MuZero) -> Policy:
+def prior_policy(environment: Environment, agent: Agent) -> Policy:
     """The policy prior: a_t ~ pi_theta(. | h_theta(s_t))."""
 
     def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:

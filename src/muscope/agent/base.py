@@ -1,0 +1,38 @@
+"""What acting, planning and every experiment need of an agent, whatever it is made of."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int
+
+Latent = Any
+"""A latent state z: any pytree of arrays."""
+
+
+class Prediction(NamedTuple):
+    """f(z): the policy prior's logits and the value."""
+
+    policy_logits: Float[Array, "A"]
+    value: Float[Array, ""]
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """The h, g and f of Section 2.2 with scalar rewards and values; must be a pytree.
+
+    :class:`muscope.agent.networks.MuZero` is one; :class:`muscope.agent.true_model.TrueModel`
+    is another, which knows the environment itself.
+    """
+
+    def represent(self, observation: Float[Array, "..."]) -> Latent:
+        """z_t^0 = h(s_t)."""
+        ...
+
+    def step(self, z: Latent, action: Int[Array, ""]) -> tuple[Latent, Float[Array, ""]]:
+        """(z_t^{k+1}, u_t^k) = g(z_t^k, a_{t+k})."""
+        ...
+
+    def predict(self, z: Latent) -> Prediction:
+        """pi_t^k, v_t^k = f(z_t^k)."""
+        ...

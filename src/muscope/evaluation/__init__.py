@@ -1,0 +1,1 @@
+"""What can be asked of one checkpoint's model, as pure functions; no tables, no pictures."""

@@ -1,0 +1,96 @@
+"""Every action sequence of a length, and how likely the behaviour policy is to take it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from muscope.agent.base import Agent
+from muscope.envs.base import Environment, State
+from muscope.search import SearchConfig, behaviour_policy, learned_parts, search
+
+
+def all_sequences(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
+    """All A^h action sequences, in the order of their base-A numbers."""
+    return np.indices((actions,) * horizon).reshape(horizon, -1).T.astype(np.int32)
+
+
+def inner_nodes(actions: int, horizon: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """The (A^h - 1) / (A - 1) prefixes shorter than h, as places on the sequences' paths.
+
+    Returns:
+        For each prefix, breadth first, a sequence that starts with it and its length: the
+        prefix's state is that sequence's state at that step.
+
+    """
+    sequence = [
+        np.arange(actions**depth) * actions ** (horizon - depth) for depth in range(horizon)
+    ]
+    depth = [np.full(actions**d, d) for d in range(horizon)]
+    return np.concatenate(sequence), np.concatenate(depth)
+
+
+def prefix_of(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
+    """The inner node (numbered as in :func:`inner_nodes`) that each sequence is at, per step."""
+    first = np.cumsum([0, *(actions**d for d in range(horizon - 1))])
+    number = np.arange(actions**horizon)[:, None]
+    return first + number // actions ** (horizon - np.arange(horizon))
+
+
+def sequence_probabilities(
+    policy: Float[Array, "n A"], actions: int, horizon: int
+) -> Float[Array, "S"]:
+    """Equation 6: the product of the policy along the true states.
+
+    Args:
+        policy: pi(a | s) at every inner node, breadth first.
+        actions: A.
+        horizon: h.
+
+    """
+    return jnp.prod(policy[prefix_of(actions, horizon), all_sequences(actions, horizon)], axis=-1)
+
+
+def behaviour_at(
+    environment: Environment,
+    agent: Agent,
+    states: State,
+    key: Key[Array, ""],
+    config: SearchConfig,
+    discount: float,
+    temperature: Float[Array, ""] | float,
+    at_once: int = 2048,
+) -> Float[Array, "L A"]:
+    """pi_MuZero (Equation 1) at every one of many states, with one search each.
+
+    Args:
+        environment: the true environment.
+        agent: whose policy it is.
+        states: pytree of [L, ...].
+        key: breaks the searches' ties; consumed.
+        config: the search's settings.
+        discount: gamma.
+        temperature: T.
+        at_once: the most roots that are searched together, which bounds the memory.
+
+    """
+    total = jax.tree.leaves(states)[0].shape[0]
+    parts = -(-total // at_once)
+    size = -(-total // parts)
+    # The last states are searched twice to fill the last part.
+    index = jnp.minimum(jnp.arange(parts * size), total - 1).reshape(parts, size)
+
+    def one_part(inputs):
+        index, key = inputs
+        roots = jax.vmap(lambda i: agent.represent(environment.observe(_at(states, i))))(index)
+        visits = search(learned_parts(agent), roots, key, config, discount).visits
+        return behaviour_policy(visits, temperature)
+
+    policy = jax.lax.map(one_part, (index, jax.random.split(key, parts)))
+    return policy.reshape(parts * size, -1)[:total]
+
+
+def _at(states: State, index: Int[Array, ""]) -> State:
+    return jax.tree.map(lambda x: x[index], states)

@@ -1,0 +1,159 @@
+"""Value equivalence of a learned model: Equations 3 to 5 and 7 of the paper.
+
+Everything is written for one state (and one action sequence); callers ``jax.vmap``.  One
+pass over the longest horizon gives all shorter ones, because values are running sums.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from muscope.agent.base import Agent
+from muscope.envs.base import Environment, State
+from muscope.evaluation.play import Policy
+
+
+class TruePath(NamedTuple):
+    """What an action sequence does in the true environment, from the state s_t."""
+
+    states: State
+    """Pytree of [h, ...]: s_t .. s_{t+h-1}, the states that the actions are taken in."""
+    reward: Float[Array, "h"]
+    """r_t .. r_{t+h-1}"""
+    ended: Bool[Array, "h"]
+    """Whether s_{t+k} was terminal before its action was taken (so r_{t+k} = 0)."""
+
+
+class Rewards(NamedTuple):
+    """The same action sequence in the true and in the learned model."""
+
+    true: Float[Array, "*batch h"]
+    """r_{t+k}"""
+    predicted: Float[Array, "*batch h"]
+    """u_t^k"""
+    ended: Bool[Array, "*batch h"]
+    """Whether the true episode was over before step k."""
+
+
+class PolicyError(NamedTuple):
+    """Definition 2 at one state, estimated from R action sequences, for horizons 1..h."""
+
+    error: Float[Array, "h"]
+    """|mean over R of (v - v_hat)|"""
+    standard_error: Float[Array, "h"]
+    """Monte Carlo standard error of that mean; an error well below it is not resolved."""
+    absolute_error: Float[Array, "h"]
+    """mean over R of |v - v_hat|: Definition 1 averaged, never less than ``error``"""
+
+
+def true_path(environment: Environment, state: State, actions: Int[Array, "h"]) -> TruePath:
+    """Step the true environment along ``actions``; no time limit applies."""
+
+    def step(carry, action):
+        state, over = carry
+        moved = environment.step(state, action)
+        return (moved.state, over | moved.terminated), TruePath(state, moved.reward, over)
+
+    # A state counts as over from the first terminating step on; starting states are not.
+    return jax.lax.scan(step, (state, jnp.array(False)), actions)[1]
+
+
+def predicted_rewards(
+    agent: Agent, observation: Float[Array, "..."], actions: Int[Array, "h"]
+) -> Float[Array, "h"]:
+    """u_t^0 .. u_t^{h-1}: the learned model unrolled from the encoded observation."""
+
+    def step(z, action):
+        return agent.step(z, action)
+
+    return jax.lax.scan(step, agent.represent(observation), actions)[1]
+
+
+def score(
+    environment: Environment, agent: Agent, state: State, actions: Int[Array, "h"]
+) -> Rewards:
+    """Score one action sequence from one state in both models."""
+    path = true_path(environment, state, actions)
+    predicted = predicted_rewards(agent, environment.observe(state), actions)
+    return Rewards(path.reward, predicted, path.ended)
+
+
+def values(rewards: Float[Array, "*batch h"], discount: float) -> Float[Array, "*batch h"]:
+    """Equations 3 and 4: entry h - 1 is the sum over k < h of gamma^k times reward k."""
+    powers = discount ** jnp.arange(rewards.shape[-1])
+    return jnp.cumsum(rewards * powers, axis=-1)
+
+
+def sequence_error(
+    true: Float[Array, "*batch h"], predicted: Float[Array, "*batch h"], discount: float
+) -> Float[Array, "*batch h"]:
+    """Definition 1 (Equation 5) for horizons 1..h, from the rewards of one action sequence."""
+    return jnp.abs(values(true - predicted, discount))
+
+
+def policy_error(rewards: Rewards, discount: float) -> PolicyError:
+    """Definition 2 (Equation 7) at one state, for horizons 1..h.
+
+    Args:
+        rewards: of R sequences [R, h] drawn from the policy in the true environment.
+        discount: gamma.
+
+    The pairs share their actions, so much of the Monte Carlo noise cancels in v - v_hat;
+    what is left biases the absolute value upward by less than ``standard_error``.
+
+    """
+    difference = values(rewards.true - rewards.predicted, discount)
+    count = difference.shape[0]
+    spread = (
+        jnp.std(difference, axis=0, ddof=1) if count > 1 else jnp.full_like(difference[0], jnp.nan)
+    )
+    return PolicyError(
+        jnp.abs(jnp.mean(difference, axis=0)),
+        spread / jnp.sqrt(count),
+        jnp.mean(jnp.abs(difference), axis=0),
+    )
+
+
+def split_at_the_end(
+    rewards: Rewards, discount: float
+) -> tuple[Float[Array, "*batch h"], Float[Array, "*batch h"]]:
+    """Where the difference v_hat - v comes from, for horizons 1..h; the two parts add up to it.
+
+    Returns:
+        The part predicted while the true episode was going on, and the part predicted after
+        its true end (where every true reward is 0).
+
+    """
+    difference = rewards.predicted - rewards.true
+    alive = values(jnp.where(rewards.ended, 0.0, difference), discount)
+    over = values(jnp.where(rewards.ended, difference, 0.0), discount)
+    return alive, over
+
+
+def follow(
+    environment: Environment, policy: Policy, states: State, horizon: int, key: Key[Array, ""]
+) -> Int[Array, "L h"]:
+    """Act ``horizon`` steps from every state in the true environment.
+
+    Args:
+        environment: the true environment.
+        policy: acts on a batch of states.
+        states: pytree of [L, ...].
+        horizon: h.
+        key: consumed.
+
+    Returns:
+        The actions taken, one sequence per state; after a termination they do not matter.
+
+    """
+
+    def step(states, key):
+        action = policy(states, key).astype(jnp.int32)
+        return jax.vmap(environment.step)(states, action).state, action
+
+    _, actions = jax.lax.scan(step, states, jax.random.split(key, horizon))
+    return actions.T

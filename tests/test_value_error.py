@@ -1,0 +1,211 @@
+"""The value error's pure functions against closed forms on an enumerable MDP."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from naive_search import naive_search
+from scipy.stats import spearmanr
+from tabular import NEXT, REWARD, TERMINAL, TabularMDP, TabularState, perfect_agent
+
+from muscope import statistics
+from muscope.agent import TrueModel
+from muscope.envs import CartPole, CartPoleState
+from muscope.envs.cart_pole import THETA_LIMIT, X_LIMIT
+from muscope.evaluation.sequences import (
+    all_sequences,
+    behaviour_at,
+    inner_nodes,
+    prefix_of,
+    sequence_probabilities,
+)
+from muscope.evaluation.value_error import (
+    Rewards,
+    follow,
+    policy_error,
+    predicted_rewards,
+    score,
+    sequence_error,
+    split_at_the_end,
+    true_path,
+    values,
+)
+from muscope.search import SearchConfig
+
+GAMMA = 0.9
+WRONG = REWARD + np.array([[0.5, -0.25], [0.0, 1.0], [-2.0, 0.0], [0.1, 0.3], [0.7, -0.2]])
+
+
+def by_hand(state, actions, reward=REWARD):
+    """Rewards and ended flags along a sequence, in plain Python."""
+    found, ended = [], []
+    for action in actions:
+        found.append(reward[state, action])
+        ended.append(bool(TERMINAL[state]))
+        state = NEXT[state, action]
+    return np.array(found), np.array(ended)
+
+
+def test_values_are_discounted_running_sums():
+    np.testing.assert_allclose(values(jnp.array([1.0, 2.0, 4.0]), 0.5), [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("start", range(4))
+def test_every_sequences_error_is_its_closed_form(start):
+    environment, agent = TabularMDP(), perfect_agent(reward=WRONG)
+    sequences = all_sequences(2, 4)
+    state = TabularState(jnp.int32(start))
+    scored = jax.vmap(lambda a: score(environment, agent, state, a))(jnp.asarray(sequences))
+    for i, actions in enumerate(itertools.product((0, 1), repeat=4)):
+        assert tuple(sequences[i]) == actions
+        true, ended = by_hand(start, actions)
+        predicted, _ = by_hand(start, actions, WRONG)
+        np.testing.assert_array_equal(scored.ended[i], ended)
+        np.testing.assert_allclose(scored.true[i], true, rtol=1e-6)
+        np.testing.assert_allclose(scored.predicted[i], predicted, atol=1e-4)
+        expected = np.abs(np.cumsum(GAMMA ** np.arange(4) * (true - predicted)))
+        found = sequence_error(scored.true[i], scored.predicted[i], GAMMA)
+        np.testing.assert_allclose(found, expected, atol=3e-4)
+
+
+def test_the_mean_is_taken_before_the_absolute_value():
+    """Two sequences, off by +1 and -1 at the first step, both off by +2 at the second."""
+    rewards = Rewards(
+        true=jnp.zeros((2, 2)),
+        predicted=jnp.array([[-1.0, -2.0], [1.0, -2.0]]),
+        ended=jnp.zeros((2, 2), bool),
+    )
+    found = policy_error(rewards, 0.5)
+    np.testing.assert_allclose(found.error, [0.0, 1.0], atol=1e-7)
+    np.testing.assert_allclose(found.absolute_error, [1.0, 1.0])
+    # Differences are (1, -1) and (2, 0): both with standard deviation sqrt(2).
+    np.testing.assert_allclose(found.standard_error, [1.0, 1.0], rtol=1e-6)
+
+
+def test_one_sequence_has_no_standard_error():
+    rewards = Rewards(jnp.ones((1, 2)), jnp.zeros((1, 2)), jnp.zeros((1, 2), bool))
+    assert np.isnan(policy_error(rewards, 1.0).standard_error).all()
+
+
+def test_the_two_parts_of_an_error_meet_at_the_true_end():
+    rewards = Rewards(
+        true=jnp.array([1.0, 1.0, 0.0]),
+        predicted=jnp.array([1.0, 0.5, 0.25]),
+        ended=jnp.array([False, False, True]),
+    )
+    alive, over = split_at_the_end(rewards, 0.5)
+    np.testing.assert_allclose(alive, [0.0, -0.25, -0.25])
+    np.testing.assert_allclose(over, [0.0, 0.0, 0.0625])
+    np.testing.assert_allclose(alive + over, values(rewards.predicted - rewards.true, 0.5))
+
+
+def test_inner_nodes_and_prefixes_number_the_same_tree():
+    sequences, (on, depth) = all_sequences(3, 3), inner_nodes(3, 3)
+    assert len(on) == 13 == (3**3 - 1) // 2
+    prefixes = [tuple(sequences[s][:d]) for s, d in zip(on, depth, strict=True)]
+    assert len(set(prefixes)) == 13
+    for s, nodes in enumerate(prefix_of(3, 3)):
+        for step, node in enumerate(nodes):
+            assert prefixes[node] == tuple(sequences[s][:step])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.25])
+def test_probabilities_are_a_brute_force_product_over_true_states(temperature):
+    """One naive search per state; the product of Equation 1 along the true path."""
+    rng = np.random.default_rng(0)
+    logits, value = rng.normal(size=(5, 2)), rng.normal(size=5) + 2.0
+    agent = perfect_agent(logits=logits, value=value, reward=WRONG)
+    environment, config = TabularMDP(), SearchConfig(simulations=20, tie_noise=0.0)
+    policy = {}
+    for state in range(5):
+        visits, _, _ = naive_search(
+            lambda s, a: (int(NEXT[s, a]), float(WRONG[s, a])),
+            lambda s: logits[s],
+            lambda s: float(value[s]),
+            state,
+            20,
+            GAMMA,
+            config,
+        )
+        powered = np.asarray(visits) ** (1.0 / temperature)
+        policy[state] = powered / powered.sum()
+
+    state, sequences = TabularState(jnp.int32(0)), all_sequences(2, 4)
+    paths = jax.vmap(lambda a: true_path(environment, state, a))(jnp.asarray(sequences))
+    on, depth = inner_nodes(2, 4)
+    nodes = jax.tree.map(lambda x: x[on, depth], paths.states)
+    found = sequence_probabilities(
+        behaviour_at(
+            environment, agent, nodes, jax.random.key(0), config, GAMMA, temperature, at_once=4
+        ),
+        2,
+        4,
+    )
+    for i, actions in enumerate(sequences):
+        expected, s = 1.0, 0
+        for action in actions:
+            expected *= policy[s][action]
+            s = int(NEXT[s, action])
+        np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found.sum(), 1.0, rtol=1e-5)
+
+
+def decode(observation):
+    """Cart Pole's state from its observation, which shows all of it."""
+    over = (jnp.abs(observation[0]) > X_LIMIT) | (jnp.abs(observation[2]) > THETA_LIMIT)
+    return CartPoleState(observation, over)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.125])
+def test_a_perfect_model_has_no_error_and_a_biased_one_the_biass_sum(bias):
+    """Random sequences long enough that most of them end the episode."""
+    environment, horizon = CartPole(), 30
+    agent = TrueModel(environment, decode, reward_bias=bias)
+    keys = jax.random.split(jax.random.key(0), 64)
+    states = jax.vmap(environment.reset)(keys)
+    actions = jax.random.randint(jax.random.key(1), (64, horizon), 0, 2)
+    scored = jax.vmap(lambda s, a: score(environment, agent, s, a))(states, actions)
+    assert 0.2 < np.mean(scored.ended[:, -1]) < 1.0
+    expected = bias * np.cumsum(GAMMA ** np.arange(horizon))
+    found = sequence_error(scored.true, scored.predicted, GAMMA)
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-5)
+
+
+def test_the_model_is_unrolled_from_the_encoded_observation_along_the_actions():
+    agent = perfect_agent(reward=WRONG)
+    found = predicted_rewards(agent, jax.nn.one_hot(0, 5), jnp.array([0, 1, 1], jnp.int32))
+    np.testing.assert_allclose(found, [WRONG[0, 0], WRONG[1, 1], WRONG[1, 1]], atol=1e-4)
+
+
+def test_following_a_policy_acts_on_true_states():
+    """Action 0 from state 0 and 3, action 1 elsewhere: 0 -> 1 -> 1 -> 1."""
+
+    def policy(states, key):
+        return jnp.where((states.index == 0) | (states.index == 3), 0, 1)
+
+    states = TabularState(jnp.array([0, 2, 3], jnp.int32))
+    actions = follow(TabularMDP(), policy, states, 3, jax.random.key(0))
+    np.testing.assert_array_equal(actions, [[0, 1, 1], [1, 1, 1], [0, 0, 0]])
+
+
+def test_spearman_equals_scipys_with_ties_and_is_nan_without_order():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (6, 40)), rng.normal(size=(6, 40))
+    y[:, :10] = 0.0
+    found = statistics.spearman(x.astype(float), y)
+    expected = [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(found, expected)
+    assert np.isnan(statistics.spearman(np.ones((1, 4)), rng.normal(size=(1, 4)))).all()
+
+
+def test_bands_narrow_with_the_square_root_of_the_population():
+    rng = np.random.default_rng(0)
+    ratios = []
+    for _ in range(300):
+        values_of = rng.normal(size=48)
+        half = statistics.over_agents(np.arange(24), values_of[:24]).standard_error
+        whole = statistics.over_agents(np.arange(48), values_of).standard_error
+        ratios.append(whole / half)
+    np.testing.assert_allclose(np.mean(ratios), 1 / np.sqrt(2), rtol=0.03)
