@@ -28,6 +28,10 @@ class Cell(NamedTuple):
         return f"step-{self.step:08d}-agent-{self.agent:03d}"
 
 
+def _accept(config: Config) -> None:
+    pass
+
+
 class Experiment(NamedTuple):
     """One figure of the paper, or one of our own."""
 
@@ -45,7 +49,7 @@ class Experiment(NamedTuple):
     """What the picture shows, with the numbers it was made with."""
     tables: tuple[str, ...] = ()
     """Further tables that ``run`` fills beside the main one."""
-    check: Callable[[Config], None] = lambda config: None
+    check: Callable[[Config], None] = _accept
     """Raises ConfigError for settings that cannot be run; called before any long work."""
     across: bool = False
     """Whether a cell reads the other checkpoints too."""

@@ -157,7 +157,7 @@ def caption(given: Tables) -> str:
     )
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT: Experiment = Experiment(
     name="endings",
     title="Why the model is wrong: rewards around the end of an episode",
     settings=figure3.settings,

@@ -113,7 +113,7 @@ def caption(given: Tables) -> str:
     )
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT: Experiment = Experiment(
     name="figure2",
     title="Figure 2: online return",
     settings=lambda config: {"episodes": config.evaluate.episodes},

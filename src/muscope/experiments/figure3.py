@@ -228,9 +228,9 @@ def caption(given: Tables) -> str:
         f"h, at {table['n_states'][0]} on-policy states and {table['n_sequences'][0]} action "
         f"sequences each. Lines are means over {agents} agents, bands one standard error over "
         f"agents. The Monte Carlo standard error of one state's value at h = {last} is "
-        f"{np.mean(longest):.2g} on average; errors well below it are not resolved. Thin lines: the error of a model that "
-        "always predicts the mean reward, and the standard deviation of the true values over "
-        f"sequences, both at h = {last}."
+        f"{np.mean(longest):.2g} on average; errors well below it are not resolved. "
+        "Thin lines: the error of a model that always predicts the mean reward, and the "
+        f"standard deviation of the true values over sequences, both at h = {last}."
     )
 
 
@@ -245,7 +245,7 @@ def settings(config: Config) -> dict[str, object]:
     }
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT: Experiment = Experiment(
     name="figure3",
     title="Figure 3: value error on the own behaviour policy",
     settings=settings,

@@ -280,10 +280,10 @@ def caption(given: Tables) -> str:
     agents = len(set(table["agent"].to_pylist()))
     return (
         f"All {len(set(table['rank'].to_pylist()))} sequences of {table['horizon'][0]} actions "
-        f"from {table['n_states'][0]} on-policy states, ranked by their probability under the behaviour "
-        "policy (blue, left axis), with the learned model's value error at equal rank (orange, "
-        f"right axis). Means over states, then over {agents} agents; bands are one standard error "
-        "over agents. Thin lines: the error of a model that always predicts the mean reward, and "
+        f"from {table['n_states'][0]} on-policy states, ranked by their probability under the "
+        "behaviour policy (blue, left axis), with the learned model's value error at equal "
+        f"rank (orange, right axis). Means over states, then over {agents} agents; bands are one "
+        "standard error over agents. Thin lines: the error of a model that always predicts the mean reward, and "
         "the standard deviation of the true values over sequences. Spearman's rank correlation of "
         f"probability and error, mean over states and agents: {', '.join(correlations)}."
     )
@@ -299,7 +299,7 @@ def settings(config: Config) -> dict[str, object]:
     }
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT: Experiment = Experiment(
     name="figure4",
     title="Figure 4: every action sequence",
     settings=settings,

@@ -145,7 +145,7 @@ def caption(given: Tables) -> str:
     )
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT: Experiment = Experiment(
     name="figure5",
     title="Figure 5: one step's model, another step's policy",
     settings=figure3.settings,
