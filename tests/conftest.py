@@ -36,5 +36,16 @@ def tiny() -> Config:
             checkpoints=(0, 8),
             rounds_per_call=4,
         ),
-        evaluate=EvaluateConfig(episodes=2),
+        evaluate=EvaluateConfig(
+            episodes=2,
+            states=4,
+            sequences=3,
+            sequence_horizon=3,
+            search_simulations=4,
+            planning_simulations=(1, 3),
+            planning_checkpoints=(8,),
+            planning_horizon=4,
+            planning_episodes=2,
+            decision_horizon=5,
+        ),
     )

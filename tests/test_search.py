@@ -104,7 +104,7 @@ def test_tree_wide_normalisation_equals_a_naive_search(unvisited, count_node, ra
     parts = Parts(
         step=lambda s, a: (jnp.asarray(NEXT)[s, a], jnp.asarray(reward, jnp.float32)[s, a]),
         prior=lambda s: jnp.asarray(logits, jnp.float32)[s],
-        leaf=lambda s, key: jnp.asarray(value, jnp.float32)[s],
+        leaf=lambda s, depth, key: jnp.asarray(value, jnp.float32)[s],
     )
     ours = search(parts, jnp.arange(5), jax.random.key(0), config, discount)
     for s in range(5):
@@ -153,7 +153,7 @@ def test_searching_the_true_environment_equals_searching_its_perfect_model():
     true = Parts(
         step=lambda s, a: environment.step(s, a)[:2],
         prior=lambda s: agent.predict(environment.observe(s)).policy_logits,
-        leaf=lambda s, key: agent.predict(environment.observe(s)).value,
+        leaf=lambda s, depth, key: agent.predict(environment.observe(s)).value,
     )
     states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(1), 8))
     latents = jax.vmap(environment.observe)(states)

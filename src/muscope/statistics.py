@@ -64,6 +64,19 @@ def select(
     return agent[seen], value[seen]
 
 
+def by(
+    table: pa.Table, column: str, axis: str, **where: int | str
+) -> tuple[np.ndarray, list[Summary]]:
+    """Mean ± standard error over agents at every value of ``axis``, ascending."""
+    for name, value in where.items():
+        table = table.filter(equal(table, name, [value]))
+    places, index = np.unique(table[axis].to_numpy(), return_inverse=True)
+    agent, value = table["agent"].to_numpy(), table[column].to_numpy()
+    order = np.argsort(index, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(index))[:-1])
+    return places, [over_agents(agent[g], value[g]) for g in groups]
+
+
 def by_step(table: pa.Table, column: str, **where: int | str) -> list[Summary]:
     """Mean ± standard error over agents at every ``step``, ascending."""
     steps = sorted(set(table["step"].to_pylist()))

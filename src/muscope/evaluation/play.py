@@ -40,23 +40,37 @@ class Visited(NamedTuple):
 
 def play(environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]) -> Scores:
     """Play ``episodes`` fresh episodes to their end or the time limit; ``key`` is consumed."""
-    return _episodes(environment, policy, episodes, key, keep=False)[0]
+    reset_key, act_key = jax.random.split(key)
+    states = starts(environment, episodes, reset_key)
+    return play_from(environment, policy, states, act_key)
+
+
+def starts(environment: Environment, episodes: int, key: Key[Array, ""]) -> State:
+    """Fresh initial states, a pytree of [E, ...]; ``key`` is consumed."""
+    return jax.vmap(environment.reset)(jax.random.split(key, episodes))
+
+
+def play_from(
+    environment: Environment, policy: Policy, states: State, key: Key[Array, ""]
+) -> Scores:
+    """Play on from given states [E, ...], each to its end or the time limit."""
+    return _episodes(environment, policy, states, key, keep=False)[0]
 
 
 def play_and_keep(
     environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]
 ) -> tuple[Scores, Visited]:
     """As :func:`play`, with the states on the way."""
-    scores, states = _episodes(environment, policy, episodes, key, keep=True)
+    reset_key, act_key = jax.random.split(key)
+    begin = starts(environment, episodes, reset_key)
+    scores, states = _episodes(environment, policy, begin, act_key, keep=True)
     time = jnp.arange(environment.spec.time_limit)[:, None]
     return scores, Visited(states, time < scores.length)
 
 
 def _episodes(
-    environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""], keep: bool
+    environment: Environment, policy: Policy, state: State, key: Key[Array, ""], keep: bool
 ) -> tuple[Scores, State]:
-    reset_key, act_key = jax.random.split(key)
-    state = jax.vmap(environment.reset)(jax.random.split(reset_key, episodes))
     limit = environment.spec.time_limit
 
     def running(carry):
@@ -67,13 +81,13 @@ def _episodes(
         state, scores, over, kept = carry
         now = jnp.max(scores.length)
         kept = jax.tree.map(lambda buffer, x: buffer.at[now].set(x), kept, state if keep else ())
-        action = policy(state, jax.random.fold_in(act_key, now))
+        action = policy(state, jax.random.fold_in(key, now))
         state, reward, terminated = jax.vmap(environment.step)(state, action)
         # A terminated state is absorbing, so its further rewards are 0 by themselves.
         scores = Scores(scores.score + reward, scores.length + ~over)
         return state, scores, over | terminated, kept
 
-    zeros = jnp.zeros((episodes,))
+    zeros = jnp.zeros(jax.tree.leaves(state)[0].shape[:1])
     room = jax.tree.map(lambda x: jnp.zeros((limit, *x.shape), x.dtype), state if keep else ())
     begin = (state, Scores(zeros, zeros.astype(jnp.int32)), zeros.astype(bool), room)
     _, scores, _, kept = jax.lax.while_loop(running, step, begin)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from muscope.config import Config
-from muscope.experiments.lab import Lab
+from muscope.experiments.lab import Lab, checkpoints
 
 Tables = Mapping[str, pa.Table]
 """An experiment's tables by file name; the first has the experiment's own name."""
@@ -51,6 +51,8 @@ class Experiment(NamedTuple):
     """Further tables that ``run`` fills beside the main one."""
     check: Callable[[Config], None] = _accept
     """Raises ConfigError for settings that cannot be run; called before any long work."""
+    steps: Callable[[Config], tuple[int, ...]] = checkpoints
+    """The checkpoints it examines."""
     across: bool = False
     """Whether a cell reads the other checkpoints too."""
 

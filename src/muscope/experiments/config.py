@@ -24,6 +24,22 @@ class EvaluateConfig:
     """h, the longest horizon in Figures 3 and 5; 0 for K (loss.unroll), as in the paper."""
     sequence_horizon: int = 8
     """h of Figure 4, which scores all A^h action sequences."""
+    search_checkpoints: tuple[int, ...] = (2_000,)
+    """Training steps of Figure 6; those up to train.steps, or the last one if none is."""
+    search_simulations: int = 64
+    """N of Figure 6."""
+    planning_checkpoints: tuple[int, ...] = (500, 2_000, 8_000)
+    """Training steps of Figure 7, one panel each, and of the decisions behind it."""
+    planning_simulations: tuple[int, ...] = (1, 4, 16, 64)
+    """Simulations per move in Figure 7, ascending; decisions use the last."""
+    planning_horizon: int = 16
+    """H of Figures 6 and 7, counted from the root: tree depth plus rollout length."""
+    planning_leaves: tuple[str, ...] = ("rollout", "value")
+    """How Figure 7 values leaves: rollout (the paper), value (the value network), or both."""
+    planning_episodes: int = 10
+    """Episodes per agent, checkpoint and planner in Figure 7."""
+    decision_horizon: int = 100
+    """Steps after a decision for which the true return under the policy prior is counted."""
     agents_at_once: int = 0
     """Agents in one call of a compiled program; 0 for 4 per CPU core, or all on a GPU."""
     seed: int = 1
@@ -33,6 +49,21 @@ class EvaluateConfig:
         for name in ("episodes", "states", "sequences", "sequence_horizon"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluate.{name} must be at least 1.")
+        for name in (
+            "search_simulations",
+            "planning_horizon",
+            "planning_episodes",
+            "decision_horizon",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"evaluate.{name} must be at least 1.")
+        budgets = self.planning_simulations
+        if not budgets or budgets[0] < 1 or list(budgets) != sorted(set(budgets)):
+            raise ConfigError(
+                "evaluate.planning_simulations must be ascending numbers of at least 1."
+            )
+        if not self.planning_leaves or set(self.planning_leaves) - {"rollout", "value"}:
+            raise ConfigError("evaluate.planning_leaves must be of 'rollout' and 'value'.")
         for name in ("horizon", "agents_at_once"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"evaluate.{name} must not be negative.")

@@ -15,9 +15,9 @@ from muscope.agent import networks
 from muscope.agent.networks import MuZero
 from muscope.config import Config, training_dict
 from muscope.errors import CheckpointError, ConfigError, RunError, nearest
-from muscope.experiments import endings, figure2, figure3, figure4, figure5
+from muscope.experiments import endings, figure2, figure3, figure4, figure5, figure6, figure7
 from muscope.experiments.base import Cell, Experiment
-from muscope.experiments.lab import Lab, block_size, checkpoints
+from muscope.experiments.lab import Lab, block_size
 from muscope.progress import progress
 from muscope.storage import checkpoint, tables
 from muscope.storage.run import Run
@@ -30,6 +30,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         endings.EXPERIMENT,
         figure4.EXPERIMENT,
         figure5.EXPERIMENT,
+        figure6.EXPERIMENT,
+        figure7.EXPERIMENT,
     )
 }
 
@@ -67,8 +69,8 @@ def check(config: Config, names: Sequence[str] | None = None) -> list[Experiment
         if name not in EXPERIMENTS:
             raise ConfigError(f"unknown experiment '{name}'.{nearest(name, EXPERIMENTS)}")
         chosen.append(EXPERIMENTS[name])
-    checkpoints(config)
     for experiment in chosen:
+        experiment.steps(config)
         experiment.check(config)
     return chosen
 
@@ -83,7 +85,8 @@ def evaluate(run: Run, names: Sequence[str] | None = None) -> None:
 
     """
     chosen = check(run.config, names)
-    missing = [step for step in checkpoints(run.config) if step not in run.steps()]
+    wanted = {step for experiment in chosen for step in experiment.steps(run.config)}
+    missing = sorted(wanted - set(run.steps()))
     if missing:
         raise RunError(
             f"{run.path} has no checkpoint for training steps {missing}; "
@@ -98,7 +101,7 @@ def evaluate(run: Run, names: Sequence[str] | None = None) -> None:
 
 
 def _evaluate_one(run: Run, experiment: Experiment, lab: Lab) -> None:
-    steps, population = checkpoints(run.config), range(run.config.train.agents)
+    steps, population = experiment.steps(run.config), range(run.config.train.agents)
     cells = [Cell(step, agent) for step in steps for agent in population]
     marks = _marks(run, experiment)
     left = [cell for cell in cells if not _is_kept(run, experiment, cell, marks[cell.step])]
@@ -145,7 +148,7 @@ def is_current(run: Run, experiment: Experiment) -> bool:
 
 def _marks(run: Run, experiment: Experiment) -> dict[int, str]:
     """Per step, what a cell's rows depend on: checkpoints' contents and the settings."""
-    steps = checkpoints(run.config)
+    steps = experiment.steps(run.config)
     digests = {
         step: checkpoint.read_header(run.checkpoint_path(step), checkpoint.AGENTS_FORMAT)["digest"]
         for step in steps

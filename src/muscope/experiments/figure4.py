@@ -226,7 +226,7 @@ def plot(given: Tables) -> Figure:
                 (axes, "probability", style.COLOURS["mcts"], "probability"),
                 (right, "error", style.COLOURS["prior"], "value error"),
             ):
-                ranks, points = _by_rank(table, column, step)
+                ranks, points = statistics.by(table, column, "rank", step=step)
                 style.band(
                     on,
                     ranks,
@@ -236,7 +236,7 @@ def plot(given: Tables) -> Figure:
                     name,
                     marker=None,
                 )
-            ranks, points = _by_rank(table, "average_reward_error", step)
+            ranks, points = statistics.by(table, "average_reward_error", "rank", step=step)
             style.thin(right, ranks, [s.mean for s in points], (4.0, 2.0), "mean reward predicted")
             spread = statistics.over_agents(
                 *statistics.select(given["figure4_states"], "spread", step=[step])
@@ -255,37 +255,24 @@ def plot(given: Tables) -> Figure:
         return figure
 
 
-def _by_rank(
-    table: pa.Table, column: str, step: int
-) -> tuple[np.ndarray, list[statistics.Summary]]:
-    """Mean ± standard error over agents at every rank."""
-    chosen = table.filter(statistics.equal(table, "step", [step]))
-    ranks = chosen["rank"].to_numpy()
-    agents, values = chosen["agent"].to_numpy(), chosen[column].to_numpy()
-    order = np.lexsort((agents, ranks))
-    grid = values[order].reshape(len(np.unique(ranks)), -1)
-    names = np.unique(agents)
-    return np.unique(ranks), [statistics.over_agents(names, row) for row in grid]
-
-
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table, states = given["figure4"], given["figure4_states"]
     steps = sorted(set(states["step"].to_pylist()))
-    correlations = []
+    found = []
     for step in steps:
         agent, value = statistics.select(states, "spearman", step=[step])
-        found = statistics.over_agents(agent, value)
-        correlations.append(f"{found.mean:+.2f} at {style.thousands(step)}")
+        mean = statistics.over_agents(agent, value).mean
+        found.append(f"{mean:+.2f} at {style.thousands(step)}")
     agents = len(set(table["agent"].to_pylist()))
     return (
         f"All {len(set(table['rank'].to_pylist()))} sequences of {table['horizon'][0]} actions "
         f"from {table['n_states'][0]} on-policy states, ranked by their probability under the "
         "behaviour policy (blue, left axis), with the learned model's value error at equal "
         f"rank (orange, right axis). Means over states, then over {agents} agents; bands are one "
-        "standard error over agents. Thin lines: the error of a model that always predicts the mean reward, and "
-        "the standard deviation of the true values over sequences. Spearman's rank correlation of "
-        f"probability and error, mean over states and agents: {', '.join(correlations)}."
+        "standard error over agents. Thin lines: the error of a model that always predicts the "
+        "mean reward, and the standard deviation of the true values over sequences. Spearman's "
+        f"rank correlation of the two, mean over states and agents: {', '.join(found)}."
     )
 
 

@@ -53,6 +53,23 @@ def checkpoints(config: Config) -> tuple[int, ...]:
     return tuple(sorted(set(wanted))) or schedule
 
 
+def chosen(config: Config, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
+    """Some of the checkpoints: those wanted up to the end of training, or the last if none is.
+
+    Raises:
+        ConfigError: one that is wanted is not on the run's schedule.
+
+    """
+    schedule = config.train.schedule
+    within = sorted({step for step in wanted if step <= config.train.steps})
+    unknown = sorted(set(within) - set(schedule))
+    if unknown:
+        raise ConfigError(
+            f"{setting} names {unknown}; the run has checkpoints at {list(schedule)}."
+        )
+    return tuple(within) or schedule[-1:]
+
+
 def block_size(config: Config, devices: Sequence[jax.Device] | None = None) -> int:
     """Agents in one call: a multiple of the devices that share them."""
     devices = jax.local_devices() if devices is None else devices

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito (2008).
 COLOURS = {"mcts": "#0072B2", "prior": "#E69F00"}
+MODEL_COLOURS = {"learned": "#D55E00", "true": "#009E73"}
+PRIOR_COLOURS = {"policy": "#0072B2", "uniform": "#E69F00"}
 
 _RC: Any = {
     "font.family": "DejaVu Sans",
@@ -48,9 +50,9 @@ def pair(height: float = 2.5) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, 2))
 
 
-def grid(count: int) -> tuple[Figure, list[Axes]]:
-    """``count`` panels, three in a row, over the full width of a page."""
-    columns = min(count, 3)
+def grid(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """``count`` panels, ``columns`` in a row, over the full width of a page."""
+    columns = min(count, columns)
     rows = -(-count // columns)
     figure = Figure(figsize=(7.0 if columns > 1 else 3.5, 2.1 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -88,9 +90,10 @@ def thin(
     y: Sequence[float],
     dashes: tuple[float, float],
     label: str,
+    colour: str = "#555555",
 ) -> None:
     """A thin dashed line of reference."""
-    axes.plot(x, y, color="#555555", linewidth=0.8, dashes=dashes, label=label)
+    axes.plot(x, y, color=colour, linewidth=0.8, dashes=dashes, label=label)
 
 
 def legend_below(figure: Figure, *axes: Axes, columns: int = 3) -> None:

@@ -19,7 +19,8 @@ Embedding = Any
 
 Step = Callable[[Embedding, Int[Array, ""]], tuple[Embedding, Float[Array, ""]]]
 Prior = Callable[[Embedding], Float[Array, "A"]]
-Leaf = Callable[[Embedding, Key[Array, ""]], Float[Array, ""]]
+Leaf = Callable[[Embedding, Int[Array, ""], Key[Array, ""]], Float[Array, ""]]
+Trace = Callable[[Embedding, Int[Array, ""], Key[Array, ""]], Any]
 
 
 class Parts(NamedTuple):
@@ -30,7 +31,10 @@ class Parts(NamedTuple):
     prior: Prior
     """Logits of the policy that guides the search, at a node."""
     leaf: Leaf
-    """The value of a new node; the key is for evaluators that sample."""
+    """The value of a new node at a depth; the key is for evaluators that sample."""
+    trace: Trace | None = None
+    """What to keep of every simulation, from its last node, that node's depth and the leaf
+    evaluator's key: any pytree."""
 
 
 def learned_parts(agent: Agent) -> Parts:
@@ -38,7 +42,7 @@ def learned_parts(agent: Agent) -> Parts:
     return Parts(
         step=agent.step,
         prior=lambda z: agent.predict(z).policy_logits,
-        leaf=lambda z, key: agent.predict(z).value,
+        leaf=lambda z, depth, key: agent.predict(z).value,
     )
 
 

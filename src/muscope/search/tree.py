@@ -58,6 +58,9 @@ class SearchConfig:
     """The root's value with or without the network's own estimate as one visit."""
     tie_noise: float = 1e-5
     """Priors are scaled by 1 + tie_noise * uniform(0, 1), which breaks equal scores at random."""
+    max_depth: int = 0
+    """Planning horizon H: nodes at this depth are not expanded, simulations that come back to
+    one end there with its leaf value; 0 for none."""
     dirichlet_alpha: float = 0.3
     """Concentration of the root noise, in acting and Reanalyse; evaluation has none."""
     dirichlet_fraction: float = 0.25
@@ -66,6 +69,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.simulations < 1:
             raise ConfigError("search.simulations must be at least 1.")
+        if self.max_depth < 0:
+            raise ConfigError("search.max_depth must not be negative.")
         if self.range_floor <= 0:
             raise ConfigError("search.range_floor must be positive.")
         if not 0 <= self.dirichlet_fraction <= 1 or self.dirichlet_alpha <= 0:
@@ -81,6 +86,9 @@ class SearchResult(NamedTuple):
     """Mean return of each root action; 0 where it was never tried."""
     value: Float[Array, "lanes"]
     """v^MCTS of the root."""
+    trace: Any = None
+    """If the parts have a ``trace``: per simulation [N, lanes, ...], what it gave and the
+    root's visit counts [N, lanes, A] so far."""
 
 
 Plane = Float[Array, "nodes lanes"]
@@ -98,6 +106,7 @@ class _Tree(NamedTuple):
     reward_to: Plane  # discounted reward from the root
     undiscount: Plane  # gamma^-depth
     value: Plane  # the leaf evaluator's estimate
+    depth: Int[Array, "nodes lanes"]  # edges from the root; -1: there is no such node
     embedding: Embedding  # pytree of [nodes, lanes, ...]
 
 
@@ -172,6 +181,11 @@ def _first_best(scores: list[Plane]) -> list[Bool[Array, "nodes lanes"]]:
     return [choice == action for action in range(len(scores))]
 
 
+def _where(mask: Bool[Array, "lanes"], x: Array, y: Array) -> Array:
+    """``jnp.where`` for arrays with lanes in front."""
+    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 1)), x, y)
+
+
 def search(
     parts: Parts,
     roots: Embedding,
@@ -179,6 +193,7 @@ def search(
     config: SearchConfig,
     discount: float,
     root_prior: Float[Array, "lanes A"] | None = None,
+    budget: Int[Array, ""] | None = None,
 ) -> SearchResult:
     """Run ``config.simulations`` simulations from every root at once.
 
@@ -191,6 +206,8 @@ def search(
             with reward 0, which needs no other discount.
         root_prior: probabilities to use at the roots instead of the prior's own, such as
             those with exploration noise.
+        budget: stop after this many simulations, at most ``config.simulations``; an array, so
+            that one compiled program serves every budget.  There is no trace then.
 
     Returns:
         Visit counts, mean returns and values of the roots.
@@ -221,7 +238,9 @@ def search(
 
     nothing = jnp.zeros((config.simulations + 1, lanes))
     no_set = nothing.astype(jnp.uint32)
-    root_value = jax.vmap(parts.leaf)(roots, jax.random.split(root_key, lanes))
+    root_value = jax.vmap(parts.leaf)(
+        roots, jnp.zeros((lanes,), jnp.int32), jax.random.split(root_key, lanes)
+    )
     start = _Tree(
         visits=(nothing,) * actions,
         returns=(nothing,) * actions,
@@ -231,11 +250,12 @@ def search(
         reward_to=nothing,
         undiscount=first_row(jnp.ones((lanes,))),
         value=first_row(root_value),
+        depth=first_row(jnp.zeros((lanes,), jnp.int32)),
         embedding=jax.tree.map(first_row, roots),
     )
     index = jax.lax.broadcasted_iota(jnp.int32, (config.simulations + 1, 1), 0)
 
-    def simulate(tree: _Tree, new: Int[Array, ""]) -> tuple[_Tree, None]:
+    def simulate(tree: _Tree, new: Int[Array, ""]) -> tuple[_Tree, Any]:
         """One simulation; node ``new`` is the one it adds."""
         # Selection, at all nodes at once.
         chosen = _first_best(_scores(tree, config))
@@ -255,6 +275,8 @@ def search(
         ]
         off_path = _union([a & r for a, r in zip(tree.ancestors, rejected, strict=True)])
         on_path = (off_path == 0) & (index < new)
+        if config.max_depth:
+            on_path &= tree.depth >= 0
         # The leaf is the node on the path whose chosen edge has no child yet; there is one.
         code = functools.reduce(
             jnp.maximum,
@@ -269,24 +291,41 @@ def search(
             return plane.at[leaf, lane].get(mode="promise_in_bounds")
 
         # Expansion and evaluation.
-        child, reward = jax.vmap(parts.step)(jax.tree.map(at_leaf, tree.embedding), action)
+        parent = jax.tree.map(at_leaf, tree.embedding)
+        child, reward = jax.vmap(parts.step)(parent, action)
+        depth = at_leaf(tree.depth) + 1
         prior = jax.nn.softmax(jax.vmap(parts.prior)(child))
         keys = jax.random.split(jax.random.fold_in(leaf_key, new), lanes)
-        value = jax.vmap(parts.leaf)(child, keys)
+        value = jax.vmap(parts.leaf)(child, depth, keys)
 
         # Backup, at all nodes at once.
         undiscount = at_leaf(tree.undiscount)
         reward_to = at_leaf(tree.reward_to) + reward / undiscount
         undiscount = undiscount / discount
-        returned = (reward_to + value / undiscount - tree.reward_to) * tree.undiscount
         taken = [on_path & c for c in chosen]
-        bit = _bits(new, words)
         grown = [(index == leaf) & (action == a) for a in range(actions)]
+        if config.max_depth:
+            # A leaf at the horizon stays what it is, and its row stays empty.
+            full = depth > config.max_depth
+            reward_to = jnp.where(full, at_leaf(tree.reward_to), reward_to)
+            undiscount = jnp.where(full, at_leaf(tree.undiscount), undiscount)
+            value = jnp.where(full, at_leaf(tree.value), value)
+            taken = [t & ~(full & (index == leaf)) for t in taken]
+            grown = [g & ~full for g in grown]
+            child = jax.tree.map(lambda new, old: _where(full, old, new), child, parent)
+        returned = (reward_to + value / undiscount - tree.reward_to) * tree.undiscount
+        bit = _bits(new, words)
 
         def write(plane: Array, row: Array) -> Array:
             return jax.lax.dynamic_update_slice_in_dim(plane, row[None], new, 0)
 
-        return _Tree(
+        trace = None
+        if parts.trace is not None:
+            kept = jnp.minimum(depth, config.max_depth) if config.max_depth else depth
+            trace = jax.vmap(parts.trace)(child, kept, keys)
+        if config.max_depth:
+            depth = jnp.where(full, -1, depth)
+        tree = _Tree(
             visits=tuple(n + t.astype(n.dtype) for n, t in zip(tree.visits, taken, strict=True)),
             returns=tuple(
                 w + jnp.where(t, returned, 0.0) for w, t in zip(tree.returns, taken, strict=True)
@@ -305,18 +344,25 @@ def search(
             reward_to=write(tree.reward_to, reward_to),
             undiscount=write(tree.undiscount, undiscount),
             value=write(tree.value, value),
+            depth=write(tree.depth, depth),
             embedding=jax.tree.map(write, tree.embedding, child),
-        ), None
+        )
+        if trace is not None:
+            trace = (trace, jnp.stack([n[0] for n in tree.visits], axis=-1))
+        return tree, trace
 
-    tree, _ = jax.lax.scan(simulate, start, jnp.arange(1, config.simulations + 1))
-    return _summary(tree, config)
+    if budget is not None:
+        tree = jax.lax.fori_loop(1, budget + 1, lambda new, tree: simulate(tree, new)[0], start)
+        return _summary(tree, config, budget)
+    tree, trace = jax.lax.scan(simulate, start, jnp.arange(1, config.simulations + 1))
+    return _summary(tree, config, config.simulations)._replace(trace=trace)
 
 
-def _summary(tree: _Tree, config: SearchConfig) -> SearchResult:
+def _summary(tree: _Tree, config: SearchConfig, simulations: Int[Array, ""] | int) -> SearchResult:
     visits = jnp.stack([n[0] for n in tree.visits], axis=-1)
     returns = jnp.stack([w[0] for w in tree.returns], axis=-1)
     extra: Any = tree.value[0] if config.root_value == "network_and_search" else 0.0
-    count = config.simulations + (1 if config.root_value == "network_and_search" else 0)
+    count = simulations + (1 if config.root_value == "network_and_search" else 0)
     return SearchResult(
         visits=visits,
         q=returns / jnp.maximum(visits, 1.0),

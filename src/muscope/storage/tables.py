@@ -27,7 +27,8 @@ SETTINGS: dict[str, pa.DataType] = {
     "muscope": pa.string(),
     "config": pa.string(),
 }
-"""Columns that every table ends with; ``config`` is the run's whole config as JSON."""
+"""Columns that every table ends with, unless it has one of that name itself; ``config`` is
+the run's whole config as JSON."""
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -56,9 +57,10 @@ def make(
 
     """
     length = len(next(iter(columns.values())))
-    fixed = {name: [value] * length for name, value in settings(config).items()}
-    full = pa.schema([*schema.items(), *SETTINGS.items()])
-    return pa.table({**columns, **fixed}, schema=full)
+    types = {name: kind for name, kind in SETTINGS.items() if name not in schema}
+    values = settings(config)
+    fixed = {name: pa.repeat(pa.scalar(values[name], types[name]), length) for name in types}
+    return pa.table({**columns, **fixed}, schema=pa.schema([*schema.items(), *types.items()]))
 
 
 def write(path: Path, table: pa.Table, mark: str) -> None:
