@@ -15,7 +15,16 @@ from muscope.agent import networks
 from muscope.agent.networks import MuZero
 from muscope.config import Config, training_dict
 from muscope.errors import CheckpointError, ConfigError, RunError, nearest
-from muscope.experiments import endings, figure2, figure3, figure4, figure5, figure6, figure7
+from muscope.experiments import (
+    decisions,
+    endings,
+    figure2,
+    figure3,
+    figure4,
+    figure5,
+    figure6,
+    figure7,
+)
 from muscope.experiments.base import Cell, Experiment
 from muscope.experiments.lab import Lab, block_size
 from muscope.progress import progress
@@ -32,6 +41,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         figure5.EXPERIMENT,
         figure6.EXPERIMENT,
         figure7.EXPERIMENT,
+        decisions.EXPERIMENT,
     )
 }
 
