@@ -174,6 +174,26 @@ def test_a_budget_equals_a_search_of_that_many_simulations():
         np.testing.assert_allclose(part.value, whole.value, rtol=1e-5)
 
 
+def test_a_planners_policy_spends_its_budget():
+    """H = 4 from state 0: one simulation picks blindly, many find the best action."""
+    agent, states = perfect_agent(), TabularState(jnp.zeros(64, jnp.int32))
+    best = int(np.argmax(exact_q(4)[0]))
+    share = {}
+    for budget in (1, 200):
+        policy = planner_policy(
+            Planner("true", "rollout", 4),
+            TabularMDP(),
+            agent,
+            ~lanes(64),
+            SearchConfig(simulations=200),
+            GAMMA,
+            jnp.int32(budget),
+        )
+        share[budget] = float(np.mean(policy(states, jax.random.key(0)) == best))
+    assert share[1] < 0.8
+    assert share[200] > 0.95
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_learned_and_true_planners_agree_when_the_learned_model_is_true(leaf):
     environment, key = CartPole(), jax.random.key(5)

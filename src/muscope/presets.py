@@ -7,6 +7,7 @@ import dataclasses
 from muscope.agent.networks import NetworkConfig
 from muscope.config import Config
 from muscope.errors import ConfigError, nearest
+from muscope.experiments.config import EvaluateConfig
 from muscope.learning.loss import LossConfig
 from muscope.learning.replay import ReplayConfig
 from muscope.search.tree import SearchConfig
@@ -34,6 +35,12 @@ PRESETS: dict[str, dict[str, Config]] = {
                 reanalyse_ratio=16.0,
                 checkpoints=(0, 500, 1_000, 2_000, 4_000, 8_000),
             ),
+            evaluate=EvaluateConfig(
+                states=48,
+                sequences=16,
+                search_checkpoints=(2_000,),
+                planning_checkpoints=(500, 2_000, 8_000),
+            ),
         ),
         # The paper's scale: 30 agents, 100K training steps (Section 3.1).
         "paper": dataclasses.replace(
@@ -45,6 +52,14 @@ PRESETS: dict[str, dict[str, Config]] = {
                 steps=100_000,
                 reanalyse_ratio=4.0,
                 checkpoints=(0, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000),
+            ),
+            evaluate=EvaluateConfig(
+                states=64,
+                sequences=32,
+                search_checkpoints=(2_000,),
+                planning_checkpoints=(500, 2_000, 10_000, 100_000),
+                planning_simulations=(1, 2, 4, 8, 16, 32, 64),
+                planning_episodes=20,
             ),
         ),
     },

@@ -187,7 +187,17 @@ def planner_policy(
 
     def act(states: State, key: Key[Array, ""]) -> Int[Array, "E"]:
         search_key, tie_key = jax.random.split(key)
-        found = plan(planner, environment, agent, states, guided, search_key, config, discount)
+        found = plan(
+            planner,
+            environment,
+            agent,
+            states,
+            guided,
+            search_key,
+            config,
+            discount,
+            budget=budget,
+        )
         return greedy(found.visits, tie_key)
 
     return act

@@ -24,12 +24,13 @@ class EvaluateConfig:
     """h, the longest horizon in Figures 3 and 5; 0 for K (loss.unroll), as in the paper."""
     sequence_horizon: int = 8
     """h of Figure 4, which scores all A^h action sequences."""
-    search_checkpoints: tuple[int, ...] = (2_000,)
+    search_checkpoints: tuple[int, ...] = ()
     """Training steps of Figure 6; those up to train.steps, or the last one if none is."""
     search_simulations: int = 64
     """N of Figure 6."""
-    planning_checkpoints: tuple[int, ...] = (500, 2_000, 8_000)
-    """Training steps of Figure 7, one panel each, and of the decisions behind it."""
+    planning_checkpoints: tuple[int, ...] = ()
+    """Training steps of Figure 7, one panel each, and of the decisions behind it; those up to
+    train.steps, or the last one if none is."""
     planning_simulations: tuple[int, ...] = (1, 4, 16, 64)
     """Simulations per move in Figure 7, ascending; decisions use the last."""
     planning_horizon: int = 16
