@@ -12,7 +12,7 @@ __version__ = _version("muscope")
 from muscope.config import Config, EnvironmentConfig, from_dict, to_dict
 from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
 from muscope.presets import preset
-from muscope.stages import evaluate, open_run, report, study, train
+from muscope.stages import claims, evaluate, open_run, report, study, train
 from muscope.trained import TrainedAgent
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "MuscopeError",
     "RunError",
     "TrainedAgent",
+    "claims",
     "evaluate",
     "from_dict",
     "open_run",

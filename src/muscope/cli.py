@@ -1,4 +1,4 @@
-"""The command line: ``muscope study | train | evaluate | report``."""
+"""The command line: ``muscope study | train | evaluate | claims | report``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tyro
 
 import muscope
 from muscope import envs, presets, stages
+from muscope.claims import as_text
 from muscope.config import Config
 from muscope.errors import ConfigError, MuscopeError, nearest
 from muscope.experiments.config import EvaluateConfig
@@ -24,7 +25,8 @@ SUMMARY = """A microscope for the models that MuZero learns.
   muscope study ENV      train a population, examine its checkpoints, write a report
   muscope train ENV      the first stage alone; resumes an interrupted run
   muscope evaluate RUN   the second: checkpoints to tables
-  muscope report RUN     the third: tables to figures and report.html
+  muscope claims RUN...  the paper's claims, judged from the tables of one or more runs
+  muscope report RUN     the third: tables to figures, claims and report.html
 
 Stages meet in the run's directory, and each skips what is already there.
 Try:  muscope study cart-pole
@@ -74,7 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    commands = {"study": _study, "train": _train, "evaluate": _evaluate, "report": _report}
+    commands = {
+        "study": _study,
+        "train": _train,
+        "evaluate": _evaluate,
+        "claims": _claims,
+        "report": _report,
+    }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(SUMMARY.format(environments=", ".join(envs.names())))
         return
@@ -146,6 +154,23 @@ def _figure_names(figures: str) -> list[str] | None:
         if name not in EXPERIMENTS:
             raise ConfigError(f"unknown figure '{name}'.{nearest(name, EXPERIMENTS)}")
     return names
+
+
+def _claims(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(
+            "usage: muscope claims RUN...\n\nJudge the paper's claims from the tables of one or "
+            "more runs; writes tables/claims.parquet."
+        )
+        return
+    _take(arguments, "claims", "RUN", "runs/cart-pole-quick-seed0")
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if flags:
+        raise ConfigError(f"'claims' takes runs and no options, not {flags[0]}.")
+    for i, run in enumerate([stages.open_run(path) for path in arguments]):
+        config = run.config
+        print("\n" * (i > 0) + f"{config.environment.name}, {run.path}:")
+        print(as_text(stages.claims(run)))
 
 
 def _report(arguments: list[str]) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import pyarrow as pa
 
 from muscope import runtime
+from muscope.claims import judge_run
 from muscope.config import Config
 from muscope.errors import RunError
 from muscope.experiments import evaluate as stage
@@ -72,6 +74,16 @@ def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) ->
     run = _opened(run)
     stage.evaluate(run, experiments)
     return run
+
+
+def claims(run: Run | str | Path) -> pa.Table:
+    """Judge the paper's claims from the run's tables, and write ``tables/claims.parquet``.
+
+    Raises:
+        RunError: a table is damaged or was made with other checkpoints or settings.
+
+    """
+    return judge_run(_opened(run))
 
 
 def report(run: Run | str | Path) -> Path:

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 
 class Summary(NamedTuple):
@@ -88,6 +87,8 @@ def spearman(x: Float[np.ndarray, "*rows n"], y: Float[np.ndarray, "*rows n"]) -
 
     NaN where x or y is constant.
     """
+    from scipy.stats import rankdata  # its import takes most of a second
+
     a, b = (rankdata(values, axis=-1) - (np.shape(values)[-1] + 1) / 2 for values in (x, y))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))

@@ -156,6 +156,21 @@ def is_current(run: Run, experiment: Experiment) -> bool:
     return all(tables.mark(run.table_path(name)) == wanted for name in experiment.files)
 
 
+def refuse_stale(run: Run, table: str) -> None:
+    """Raise if a table of the run does not belong to its checkpoints and settings.
+
+    Raises:
+        RunError: it was made with others.
+
+    """
+    experiment = next(e for e in EXPERIMENTS.values() if table in e.files)
+    if not is_current(run, experiment):
+        raise RunError(
+            f"{run.table_path(table)} was made with other checkpoints or settings than the "
+            f"run's; run 'muscope evaluate {run.path}' first."
+        )
+
+
 def _marks(run: Run, experiment: Experiment) -> dict[int, str]:
     """Per step, what a cell's rows depend on: checkpoints' contents and the settings."""
     steps = experiment.steps(run.config)

@@ -12,6 +12,7 @@ Table ``figure3``, one row per (agent, checkpoint, horizon); errors are means ov
     alive_error      float  |part of v_hat - v predicted before the true end|, mean over R
     ended_error      float  |part of v_hat predicted after the true end|, mean over R
     reward_error     float  |r_{t+k} - u_t^k| at step k = horizon - 1, mean over R
+    reward_size      float  mean |r_{t+k}| at that step
     ended            float  share of sequences whose episode ended within the horizon
     average_reward_error  float  Definition 2 for a model that always predicts the mean
                           reward of these very sequences
@@ -60,6 +61,7 @@ _FLOAT = (
     "alive_error",
     "ended_error",
     "reward_error",
+    "reward_size",
     "ended",
     "average_reward_error",
     "spread",
@@ -85,6 +87,7 @@ class Evaluation(NamedTuple):
     alive_error: Float[Array, "h"]
     ended_error: Float[Array, "h"]
     reward_error: Float[Array, "h"]
+    reward_size: Float[Array, "h"]
     ended: Float[Array, "h"]
     average_reward_error: Float[Array, "h"]
     spread: Float[Array, "h"]
@@ -138,6 +141,7 @@ def summarise(rewards: Rewards, discount: float) -> Evaluation:
         alive_error=jnp.mean(jnp.abs(alive), axis=(0, 1)),
         ended_error=jnp.mean(jnp.abs(over), axis=(0, 1)),
         reward_error=jnp.mean(jnp.abs(rewards.true - rewards.predicted), axis=(0, 1)),
+        reward_size=jnp.mean(jnp.abs(rewards.true), axis=(0, 1)),
         ended=jnp.mean(rewards.ended.astype(jnp.float32), axis=(0, 1)),
         average_reward_error=jnp.mean(baseline, axis=0),
         spread=jnp.mean(spread, axis=0),

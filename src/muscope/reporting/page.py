@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 import muscope
 from muscope import envs
+from muscope.claims import judge_run
 from muscope.errors import RunError
 from muscope.experiments import figure2, style
-from muscope.experiments.evaluate import EXPERIMENTS, is_current
+from muscope.experiments.evaluate import EXPERIMENTS, refuse_stale
 from muscope.experiments.style import thousands
 from muscope.statistics import Summary
 from muscope.storage import tables
@@ -28,6 +29,9 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
+_NUMBERS = ("estimate", "low", "high")
+
+
 class Picture(NamedTuple):
     """One figure of the page."""
 
@@ -35,10 +39,12 @@ class Picture(NamedTuple):
     caption: str
     uri: str
     table: str
+    wide: bool
+    """Wider than one column of print: a phone scrolls it."""
 
 
 def report(run: Run) -> None:
-    """Write ``figures/`` and ``report.html`` from ``tables/``; nothing is computed anew.
+    """Write ``figures/``, the claims and ``report.html`` from ``tables/``.
 
     Raises:
         RunError: no table exists yet, or one is damaged.
@@ -49,11 +55,7 @@ def report(run: Run) -> None:
         if not run.table_path(experiment.name).exists():
             continue
         given = {name: tables.read(run.table_path(name)) for name in experiment.files}
-        if not is_current(run, experiment):
-            raise RunError(
-                f"{run.table_path(experiment.name)} was made with other checkpoints or settings "
-                f"than the run's; run 'muscope evaluate {run.path}' first."
-            )
+        refuse_stale(run, experiment.name)
         figure = experiment.plot(given)
         for suffix in ("png", "svg"):
             write_atomically(run.figure_path(experiment.name, suffix), _image(figure, suffix))
@@ -65,6 +67,7 @@ def report(run: Run) -> None:
                 experiment.caption(given),
                 uri,
                 ", ".join(f"tables/{name}.parquet" for name in experiment.files),
+                figure.get_figwidth() > 4,
             )
         )
     if not pictures:
@@ -75,6 +78,7 @@ def report(run: Run) -> None:
         agents=run.config.train.agents,
         steps=run.config.train.steps,
         pictures=pictures,
+        claims=judge_run(run).select(["claim", "text", *_NUMBERS, "verdict", "note"]).to_pylist(),
         returns=_returns(run),
         training=_training(run),
         settings=_settings(run),
