@@ -20,6 +20,16 @@ runtime.prepare()
 @pytest.fixture
 def tiny() -> Config:
     """A whole run in seconds; far too small to learn anything."""
+    return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def module_tiny() -> Config:
+    """The same, for fixtures that a whole module shares."""
+    return tiny_config()
+
+
+def tiny_config() -> Config:
     return Config(
         preset="tiny",
         network=NetworkConfig(width=8, latent=8, value_bins=9, reward_bins=5),

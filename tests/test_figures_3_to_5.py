@@ -1,6 +1,7 @@
 """Figures 3, 4 and 5 where every number is known, and the stage around them."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -320,10 +321,16 @@ def test_blocks_fill_all_devices(tiny):
     assert size(30, two[:1]) == 4
 
 
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, module_tiny):
+    return muscope.study(module_tiny, tmp_path_factory.mktemp("study") / "run")
+
+
 @pytest.fixture
-def run(tiny, tmp_path):
-    evaluate = dataclasses.replace(tiny.evaluate, states=4, sequences=3, sequence_horizon=3)
-    return muscope.study(dataclasses.replace(tiny, evaluate=evaluate), tmp_path / "run")
+def run(studied, tmp_path):
+    """A copy of one whole study."""
+    shutil.copytree(studied.path, tmp_path / "run")
+    return muscope.open_run(tmp_path / "run")
 
 
 def test_a_study_has_every_table_and_picture(run, tiny):

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 from tabular import NEXT, REWARD, TERMINAL, TabularMDP, TabularState, perfect_agent
 from test_value_error import WRONG, decode
@@ -21,6 +22,7 @@ from muscope.evaluation.planners import (
     regularisation,
 )
 from muscope.evaluation.play import play_from, starts
+from muscope.experiments import decisions
 from muscope.search import Parts, SearchConfig, search
 
 GAMMA = 0.9
@@ -309,3 +311,50 @@ def test_depth_limited_search_is_the_plain_one_if_the_limit_is_never_reached():
     np.testing.assert_array_equal(limited.visits, free.visits)
     np.testing.assert_allclose(limited.value, free.value, rtol=1e-6)
     assert parts.trace is None
+
+
+def test_action_values_are_exact_for_a_deterministic_prior():
+    """After the action the prior always takes action 0: 0 -> 1 -> 2 -> 2, 3 -> 3."""
+    logits = np.tile([40.0, -40.0], (5, 1))
+    q = decisions.action_values(
+        TabularMDP(),
+        perfect_agent(logits=logits),
+        TabularState(jnp.arange(4)),
+        jax.random.key(0),
+        4,
+        5,
+        GAMMA,
+    )
+    for state in range(4):
+        for action in (0, 1):
+            place, total = NEXT[state, action], REWARD[state, action]
+            for k in range(1, 5):
+                total += GAMMA**k * REWARD[place, 0]
+                place = NEXT[place, 0]
+            np.testing.assert_allclose(q[state, action], total, rtol=1e-5)
+
+
+def test_a_decisions_value_is_that_of_the_most_visited_actions():
+    q = jnp.array([[1.0, 2.0, 6.0]])
+    found = [
+        float(decisions.value_of(q, jnp.array([visits]))[0])
+        for visits in ([5.0, 1.0, 2.0], [3.0, 0.0, 3.0])
+    ]
+    assert found == [1.0, 3.5]
+
+
+def test_fifths_are_made_within_each_agent():
+    error = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 10.0, 11.0, 12.0, 13.0, 14.0])
+    table = pa.table(
+        {
+            "agent": [0] * 5 + [1] * 5,
+            "step": [8] * 10,
+            "model": ["true"] * 10,
+            "prior": ["policy"] * 10,
+            "model_error": error,
+            "improvement": error % 10,
+        }
+    )
+    errors, gains = decisions.by_error(table, 8, "true", "policy")
+    np.testing.assert_allclose(errors, [5.0, 6.0, 7.0, 8.0, 9.0])
+    np.testing.assert_allclose([g.mean for g in gains], [0.0, 1.0, 2.0, 3.0, 4.0])

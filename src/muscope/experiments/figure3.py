@@ -212,8 +212,8 @@ def plot(given: Tables) -> Figure:
             style.thin(axes, steps, [s.mean for s in points], dashes, f"{name}, h = {horizons[-1]}")
         style.training_axis(axes, steps)
         axes.set_ylabel("value error")
-        axes.set_ylim(bottom=0.0)
-        style.legend_below(figure, axes)
+        style.scale_to_trained(axes, steps)
+        style.legend_below(figure, axes, columns=2)
         return figure
 
 
@@ -234,7 +234,8 @@ def caption(given: Tables) -> str:
         f"agents. The Monte Carlo standard error of one state's value at h = {last} is "
         f"{np.mean(longest):.2g} on average; errors well below it are not resolved. "
         "Thin lines: the error of a model that always predicts the mean reward, and the "
-        f"standard deviation of the true values over sequences, both at h = {last}."
+        f"standard deviation of the true values over sequences, both at h = {last}. The untrained "
+        "model at step 0 is off the scale."
     )
 
 

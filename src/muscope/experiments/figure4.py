@@ -213,9 +213,10 @@ def run(lab: Lab, step: int) -> Tables:
 
 
 def plot(given: Tables) -> Figure:
-    """Probability and error by rank, a panel per checkpoint."""
+    """Probability and error by rank, a panel per trained checkpoint."""
     table = given["figure4"]
-    steps = style.few(sorted(set(table["step"].to_pylist())), PANELS)
+    steps = sorted(set(table["step"].to_pylist()))
+    steps = style.few([step for step in steps if step > 0] or steps, PANELS)
     with style.context():
         figure, panels = style.grid(len(steps))
         twins = []

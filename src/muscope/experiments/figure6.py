@@ -82,7 +82,8 @@ def courses(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Cours
         z = agent.represent(environment.observe(state))
         return jax.nn.softmax(agent.predict(z).policy_logits)
 
-    tv, kl = regularisation(jax.vmap(prior)(both), visits)
+    pi = jnp.broadcast_to(jax.vmap(prior)(both), visits.shape)
+    tv, kl = regularisation(pi, visits)
     so_far = jnp.arange(1, evaluate.search_simulations + 1)[:, None]
 
     def by_prior(x: Float[Array, "N L"]) -> Float[Array, "2 N"]:

@@ -128,6 +128,19 @@ def training_axis(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_xlabel("training steps")
 
 
+def scale_to_trained(axes: Axes, steps: Sequence[int]) -> None:
+    """Let the y axis, from 0, fit the trained checkpoints' lines; step 0 may leave it."""
+    trained = [i for i, step in enumerate(steps) if step > 0]
+    if not trained:
+        return
+    tops = [
+        np.asarray(line.get_ydata(), float)[trained].max()
+        for line in axes.get_lines()
+        if len(np.atleast_1d(line.get_ydata())) == len(steps)
+    ]
+    axes.set_ylim(0.0, 1.15 * max(tops))
+
+
 def thousands(n: int) -> str:
     """500, 1K, 2.5K, 1M."""
     for size, letter in ((1_000_000, "M"), (1_000, "K")):
