@@ -1,5 +1,7 @@
 """The loss and its gradient against the definition."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,15 +19,17 @@ AGENT = build(NetworkConfig(width=8, latent=8), SPEC, jax.random.key(0))
 CONFIG = LossConfig(unroll=3, n_step=2, value_weight=0.25)
 
 
-def test_the_loss_is_the_weighted_sum_over_unrolled_steps():
-    """Root 1, unrolled steps 1/K each; masks drop terms.  Recomputed step by step."""
+@pytest.mark.parametrize("unroll_weight", [1.0, 4.0])
+def test_the_loss_is_the_weighted_sum_over_unrolled_steps(unroll_weight):
+    """Root 1, unrolled steps unroll_weight / K; masks drop terms.  Recomputed step by step."""
+    config = dataclasses.replace(CONFIG, unroll_weight=unroll_weight)
     targets = at(filled([1, 2, 3, 4, 5, 6, 7, 8], terminated=[1]), 0)
     leaves, structure = jax.tree.flatten(AGENT)
     agent = jax.tree.unflatten(structure, [x + 0.1 for x in leaves])
     z = agent.represent(targets.observation)
     policy = value = reward = 0.0
     for k in range(4):
-        weight = 1.0 if k == 0 else 1 / 3
+        weight = 1.0 if k == 0 else unroll_weight / 3
         if k:
             z, logits = agent.dynamics(z, targets.actions[k - 1])
             target = agent.reward_support.encode(targets.reward[k - 1])
@@ -34,7 +38,7 @@ def test_the_loss_is_the_weighted_sum_over_unrolled_steps():
         policy += weight * targets.policy_mask[k] * cross_entropy(targets.policy[k], policy_logits)
         target = agent.value_support.encode(targets.value[k])
         value += weight * targets.value_mask[k] * cross_entropy(target, value_logits)
-    total, terms = loss(agent, targets, CONFIG)
+    total, terms = loss(agent, targets, config)
     np.testing.assert_allclose(terms.policy, policy, rtol=1e-5)
     np.testing.assert_allclose(terms.value, value, rtol=1e-5)
     np.testing.assert_allclose(terms.reward, reward, rtol=1e-5)

@@ -59,6 +59,26 @@ def test_agents_differ_and_learn_from_their_own_data(eight):
     assert len(np.unique(observations[:, 4])) == 8
 
 
+def test_cold_lanes_act_nearly_greedily_and_the_others_explore(tiny):
+    """At temperatures of 1 and, for the cold lane, almost 0; random visits differ."""
+    train = dataclasses.replace(
+        tiny.train,
+        agents=1,
+        cold_lanes=1,
+        temperatures=(1.0, 1.0, 1e-5),
+        reanalyse_ratio=0.0,
+    )
+    search = dataclasses.replace(tiny.search, simulations=5)
+    population = Population(dataclasses.replace(tiny, train=train, search=search))
+    state, _, rounds = run(population, population.initial(), 8)
+    rows = jax.device_get(state.replay.rows)
+    action, policy = rows.action[0, :rounds], rows.policy[0, :rounds]
+    taken = np.take_along_axis(policy, action[..., None], axis=-1)[..., 0]
+    greedy = taken >= policy.max(axis=-1) - 1e-6
+    assert greedy[:, 0].all()
+    assert not greedy[:, 1].all()
+
+
 def test_two_devices_give_what_one_gives(eight):
     assert len(jax.local_devices()) == 2
     assert eight.mesh.size == 2

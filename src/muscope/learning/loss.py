@@ -28,10 +28,14 @@ class LossConfig:
     """Weight of the reward term."""
     policy_weight: float = 1.0
     """Weight of the policy term."""
+    unroll_weight: float = 1.0
+    """Weight of the K unrolled steps together; the root weighs 1.  1 is MuZero's 1/K each."""
 
     def __post_init__(self) -> None:
         if self.unroll < 1 or self.n_step < 1:
             raise ConfigError("loss.unroll and loss.n_step must be at least 1.")
+        if self.unroll_weight <= 0:
+            raise ConfigError("loss.unroll_weight must be positive.")
 
 
 class LossTerms(NamedTuple):
@@ -59,9 +63,9 @@ def cross_entropy(
 def loss(agent: MuZero, targets: Targets, config: LossConfig) -> tuple[Float[Array, ""], LossTerms]:
     """Policy, value and reward cross-entropies over K unrolled steps.
 
-    The root's terms weigh 1, each unrolled step's 1/K; the gradient that flows back from
-    a latent state into the dynamics that made it is halved, that step's heads' is not
-    (Schrittwieser et al. 2020, Appendix G).
+    The root's terms weigh 1, each unrolled step's ``unroll_weight`` / K; the gradient that
+    flows back from a latent state into the dynamics that made it is halved, that step's
+    heads' is not (Schrittwieser et al. 2020, Appendix G).
     """
     root = agent.represent(targets.observation)
 
@@ -74,7 +78,7 @@ def loss(agent: MuZero, targets: Targets, config: LossConfig) -> tuple[Float[Arr
     states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), root, latents)
     policy_logits, value_logits = jax.vmap(agent.prediction)(states)
 
-    weight = jnp.full((config.unroll + 1,), 1.0 / config.unroll).at[0].set(1.0)
+    weight = jnp.full((config.unroll + 1,), config.unroll_weight / config.unroll).at[0].set(1.0)
     policy = jnp.sum(weight * targets.policy_mask * cross_entropy(targets.policy, policy_logits))
     value = jnp.sum(
         weight

@@ -172,7 +172,9 @@ class AgentProgram:
         memory = replay.refresh(
             state.replay, old, policy[train.lanes :], found.value[train.lanes :]
         )
-        temperature = temperature_at(step, train.steps, train.temperatures)
+        scheduled = temperature_at(step, train.steps, train.temperatures)
+        cold = jnp.arange(train.lanes) < train.cold_lanes
+        temperature = jnp.where(cold, train.temperatures[-1], scheduled)[:, None]
         action = sample_action(action_key, found.visits[: train.lanes], temperature)
         following, outcome = jax.vmap(lambda e, a, k: episode.advance(self.environment, e, a, k))(
             state.episodes, action, jax.random.split(reset_key, train.lanes)

@@ -35,6 +35,9 @@ class TrainConfig:
     environment step."""
     temperatures: tuple[float, float, float] = TEMPERATURES
     """T of Equation 1 up to 1/2, up to 3/4 and to the end of training."""
+    cold_lanes: int = 0
+    """Lanes that act at the last of ``temperatures`` from the start, so that the data hold what
+    a nearly greedy policy meets, besides what exploration does."""
     checkpoints: tuple[int, ...] = (0, 500, 1_000, 2_000, 5_000)
     """Training steps at which every agent's parameters are kept; those up to ``steps``,
     and ``steps`` itself."""
@@ -74,6 +77,8 @@ class TrainConfig:
             raise ConfigError("train.seed must lie in 0..2^32 - 1.")
         if any(t <= 0 for t in self.temperatures):
             raise ConfigError("train.temperatures must all be positive.")
+        if not 0 <= self.cold_lanes <= self.lanes:
+            raise ConfigError(f"train.cold_lanes must lie in 0..train.lanes ({self.lanes}).")
         wanted = self.reanalyse_ratio * self.lanes
         if not math.isfinite(wanted) or wanted < 0 or abs(wanted - round(wanted)) > 1e-9:
             raise ConfigError(
