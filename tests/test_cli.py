@@ -13,6 +13,10 @@ TINY = [
     *("--network.width", "8", "--network.latent", "8", "--search.simulations", "4"),
     *("--loss.unroll", "3", "--loss.n-step", "3", "--evaluate.episodes", "2"),
     *("--replay.start", "16", "--train.rounds-per-call", "4"),
+    *("--evaluate.states", "4", "--evaluate.sequences", "3", "--evaluate.sequence-horizon", "3"),
+    *("--evaluate.search-simulations", "4", "--evaluate.planning-simulations", "1", "3"),
+    *("--evaluate.planning-checkpoints", "24", "--evaluate.planning-horizon", "4"),
+    *("--evaluate.planning-episodes", "2", "--evaluate.decision-horizon", "5"),
 ]
 
 
@@ -47,6 +51,11 @@ def test_a_study_from_the_command_line(tmp_path):
         (["study", "cartpole"], "Did you mean 'cart-pole'?"),
         (["study", "cart-pole", "--preset", "papers"], "Did you mean 'paper'?"),
         (["study", "cart-pole", "--steps", "7"], "not a multiple"),
+        (["study", "cart-pole", "--evaluate.sequence-horizon", "99"], "lower it"),
+        (["study", "cart-pole", "--evaluate.planning-simulations", "4", "2"], "ascending"),
+        (["study", "cart-pole", "--evaluate.planning-leaves", "guess"], "'rollout' and 'value'"),
+        (["study", "cart-pole", "--evaluate.checkpoints", "7"], "has checkpoints at"),
+        (["claims", "nowhere"], "no run at nowhere"),
         (["evaluate", "nowhere"], "no run at nowhere"),
         (["report", "nowhere"], "no run at nowhere"),
         (["report", "nowhere", "--fast"], "no options"),

@@ -65,7 +65,7 @@ class TrainedAgent:
 
     def _search(self, observation: ArrayLike, key: Key[Array, ""]) -> SearchResult:
         found = _search(self.network, self._observation(observation), key, self.config)
-        return SearchResult(*(x[0] for x in found))
+        return jax.tree.map(lambda x: x[0], found)
 
     def _key(self, seed: int | None) -> Key[Array, ""]:
         if seed is not None:

@@ -128,7 +128,7 @@ def judge_run(run: Run, claims: Sequence[Claim] = CLAIMS) -> pa.Table:
             cells = Cells(claim.table, tables.read(path), config.train.agents)
             rows.append(judge(claim, cells, config.evaluate.seed))
         else:
-            note = f"no table {claim.table}; run 'muscope evaluate {run.path}'"
+            note = f"no table {claim.table}; 'muscope evaluate' makes it"
             rows.append(_missing(claim, config.train.agents, note))
     columns = {name: [row[name] for row in rows] for name in SCHEMA}
     table = tables.make(SCHEMA, columns, config)

@@ -28,12 +28,17 @@ class LossConfig:
     """Weight of the reward term."""
     policy_weight: float = 1.0
     """Weight of the policy term."""
+    gradient_scale: float = 0.5
+    """Factor of the gradient that flows back from a latent state into the dynamics that made
+    it; MuZero halves it, which leaves 1/1000 of it after ten steps."""
     unroll_weight: float = 1.0
     """Weight of the K unrolled steps together; the root weighs 1.  1 is MuZero's 1/K each."""
 
     def __post_init__(self) -> None:
         if self.unroll < 1 or self.n_step < 1:
             raise ConfigError("loss.unroll and loss.n_step must be at least 1.")
+        if not 0 <= self.gradient_scale <= 1:
+            raise ConfigError("loss.gradient_scale must lie in [0, 1].")
         if self.unroll_weight <= 0:
             raise ConfigError("loss.unroll_weight must be positive.")
 
@@ -64,15 +69,16 @@ def loss(agent: MuZero, targets: Targets, config: LossConfig) -> tuple[Float[Arr
     """Policy, value and reward cross-entropies over K unrolled steps.
 
     The root's terms weigh 1, each unrolled step's ``unroll_weight`` / K; the gradient that
-    flows back from a latent state into the dynamics that made it is halved, that step's
-    heads' is not (Schrittwieser et al. 2020, Appendix G).
+    flows back from a latent state into the dynamics that made it is scaled by
+    ``gradient_scale``, that step's heads' is not (Schrittwieser et al. 2020, Appendix G: 1/K
+    and 1/2).
     """
     root = agent.represent(targets.observation)
 
     def unroll_step(z, action):
         following, reward_logits = agent.dynamics(z, action)
-        halved = jax.tree.map(lambda x: scale_gradient(x, 0.5), following)
-        return halved, (following, reward_logits)
+        scaled = jax.tree.map(lambda x: scale_gradient(x, config.gradient_scale), following)
+        return scaled, (following, reward_logits)
 
     _, (latents, reward_logits) = jax.lax.scan(unroll_step, root, targets.actions)
     states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), root, latents)
