@@ -20,12 +20,12 @@ BY_NAME = {claim.name: claim for claim in CLAIMS}
 def test_the_interval_covers_the_mean_as_often_as_it_says():
     """Normal data with known mean: about 95 % of the intervals hold it, also for few agents."""
     rng = np.random.default_rng(0)
-    for n in (5, 30):
+    for n in (2, 3, 4, 5, 30):
         held = 0
         for seed in range(300):
             found = interval(rng.normal(1.0, 2.0, n), seed)
             held += found.low <= 1.0 <= found.high
-        assert 0.90 <= held / 300 <= 0.99
+        assert 0.92 <= held / 300 <= 0.995
 
 
 def test_the_interval_of_many_is_students():
@@ -37,9 +37,10 @@ def test_the_interval_of_many_is_students():
     assert found.high == pytest.approx(values.mean() + reach, abs=0.1 * reach)
 
 
-def test_the_interval_of_four_agents_is_their_range_and_is_seeded():
+def test_the_interval_of_four_agents_is_students_and_all_are_seeded():
     values = np.array([1.0, 5.0, 2.0, 4.0])
-    assert interval(values, 0)[1:] == (1.0, 5.0)
+    reach = 3.18245 * values.std(ddof=1) / 2
+    np.testing.assert_allclose(interval(values, 0)[1:], [3 - reach, 3 + reach], rtol=1e-4)
     many = np.random.default_rng(0).normal(size=12)
     assert interval(many, 7) == interval(many, 7)
     assert interval(many, 7) != interval(many, 8)
@@ -61,8 +62,8 @@ def rows(agents=3, **axes):
     return {name: values.ravel() for name, values in zip(axes, grid, strict=True)}
 
 
-def cells(columns, agents=3, name="table"):
-    return Cells(name, pa.table(columns), agents)
+def cells(columns, agents=3, name="table", steps=2000):
+    return Cells(name, pa.table(columns), agents, steps)
 
 
 def test_cells_are_means_per_agent_and_a_missing_one_is_named():
@@ -72,7 +73,7 @@ def test_cells_are_means_per_agent_and_a_missing_one_is_named():
     np.testing.assert_allclose(found, [[0.5, 500.5], [100.5, 600.5], [200.5, 700.5]])
     table = pa.table(columns)
     keep = ~((columns["agent"] == 2) & (columns["step"] == 500))
-    lacking = Cells("figure2", table.filter(pa.array(keep)), 3)
+    lacking = Cells("figure2", table.filter(pa.array(keep)), 3, 2000)
     with pytest.raises(MissingCell, match="figure2 has no return for agent 2, step 500"):
         lacking.mean("return", step=[0, 500])
 
@@ -102,7 +103,8 @@ def test_claim_1_is_the_mean_difference_over_trained_checkpoints():
     columns["return"] = 50.0 + np.where(columns["policy"] == "mcts", lead, 0.0)
     row = judge(BY_NAME["1"], cells(columns), 0)
     assert row["estimate"] == pytest.approx(21.0)
-    assert (row["low"], row["high"], row["verdict"]) == (20.0, 22.0, "holds")
+    assert row["verdict"] == "holds"
+    assert row["low"] < 20.0 < 22.0 < row["high"]
 
 
 def figure3_cells(error):
@@ -139,6 +141,23 @@ def test_claims_5_and_6_on_known_correlations():
     assert (row["verdict"], "this needs 2" in row["note"]) == ("missing", True)
 
 
+def test_a_claim_is_not_judged_on_nothing():
+    """One trained checkpoint, one budget, one horizon, no late checkpoint: named, not judged."""
+    one = rows(model_step=[0, 500], policy_step=[0, 500])
+    one["error"] = np.ones(len(one["agent"]))
+    for name in ("7", "8"):
+        assert judge(BY_NAME[name], cells(one), 0)["verdict"] == "missing"
+    short = rows(step=[0, 500, 1000], horizon=[1])
+    short["error"] = np.ones(len(short["agent"]))
+    assert judge(BY_NAME["3"], cells(short), 0)["verdict"] == "missing"
+    row = judge(BY_NAME["4"], cells(short, steps=8000), 0)
+    assert (row["verdict"], "3/4 of training" in row["note"]) == ("missing", True)
+    single = rows(step=[500], prior=["uniform"], simulations=[64])
+    single |= {"return": np.ones(3), "leaf": ["rollout"] * 3, "model": ["learned"] * 3}
+    row = judge(BY_NAME["9a"], cells(single), 0)
+    assert (row["verdict"], "simulations [64]" in row["note"]) == ("missing", True)
+
+
 def test_claims_7_and_8_on_a_known_matrix():
     matrix = {(500, 500): 0.1, (500, 1000): 0.7, (1000, 500): 0.2, (1000, 1000): 0.3}
     columns = rows(model_step=[0, 500, 1000], policy_step=[0, 500, 1000])
@@ -150,6 +169,8 @@ def test_claims_7_and_8_on_a_known_matrix():
     )
     made = cells(columns)
     assert judge(BY_NAME["7"], made, 0)["estimate"] == pytest.approx(0.0)
+    tied = cells({**columns, "error": np.ones(len(columns["agent"]))})
+    assert judge(BY_NAME["7"], tied, 0)["estimate"] == pytest.approx(-0.5)
     assert judge(BY_NAME["8"], made, 0)["estimate"] == pytest.approx(0.6)
 
 
@@ -175,7 +196,7 @@ def test_claims_9_to_11_on_known_returns():
                     add(agent, step, model, prior, "rollout", simulations, mean)
                     add(agent, step, model, prior, "value", simulations, -1000.0)
     made = cells(columns)
-    expected = {"9a": 100.0, "9b": 280.0, "10a": 90.0, "10b": 240.0, "11a": 20.0, "11b": 20.0}
+    expected = {"9a": 100.0, "9b": 80.0, "10a": 90.0, "10b": 240.0, "11a": 20.0, "11b": 20.0}
     for name, number in expected.items():
         assert judge(BY_NAME[name], made, 0)["estimate"] == pytest.approx(number), name
 

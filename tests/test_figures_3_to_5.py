@@ -123,7 +123,7 @@ def test_figure_3_is_its_closed_form_for_a_deterministic_policy(tabular):
 
 def expectations(lab, agent, start, temperature, reward):
     """E[v - v_hat] and E|v - v_hat| at h over all sequences, by Equation 6."""
-    policy = np.asarray(
+    policy = np.exp(
         figure4.behaviour_at(
             lab.environment,
             agent,
@@ -181,7 +181,7 @@ def test_figure_4_is_its_closed_form(tabular):
     made = figure4.run(lab, 0)
     ranks = made["figure4"].slice(0, 2**HORIZON)
     starts = np.asarray(lab.on_policy(0).states.index[0])
-    policy = np.asarray(
+    policy = np.exp(
         figure4.behaviour_at(
             lab.environment,
             agent,
@@ -217,7 +217,7 @@ def test_figure_4_is_its_closed_form(tabular):
         lab.keys(0, 4),
         shared=(1.0,),
     )
-    np.testing.assert_allclose(every.probability[0], probability, atol=1e-5)
+    np.testing.assert_allclose(np.exp(every.log_probability[0]), probability, atol=1e-5)
     np.testing.assert_allclose(every.error[0], error, atol=5e-4)
     np.testing.assert_allclose(every.value[0], value, atol=5e-4)
     assert ranks["rank"].to_pylist() == list(range(2**HORIZON))
@@ -231,7 +231,7 @@ def test_figure_4_is_its_closed_form(tabular):
 def test_ranking_orders_by_probability_and_keeps_pairs_together():
     probability = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]])
     error = np.array([[3.0, 1.0, 2.0], [10.0, 30.0, 20.0]])
-    found = figure4.ranked(figure4.EverySequence(probability, error, *[error] * 4), [0])
+    found = figure4.ranked(figure4.EverySequence(np.log(probability), error, *[error] * 4), [0])
     np.testing.assert_allclose(found["probability"], [0.15, 0.3, 0.55])
     np.testing.assert_allclose(found["error"], [16.5, 11.0, 5.5])
 
@@ -240,7 +240,7 @@ def test_equal_probabilities_are_ranked_at_random():
     """With all probabilities equal, every rank has the same expected error."""
     error = np.tile(np.arange(4.0), (4000, 1))
     same = np.full_like(error, 0.25)
-    found = figure4.ranked(figure4.EverySequence(same, error, *[error] * 4), [0])
+    found = figure4.ranked(figure4.EverySequence(np.log(same), error, *[error] * 4), [0])
     np.testing.assert_allclose(found["error"], 1.5, atol=0.08)
 
 
@@ -283,6 +283,11 @@ def test_the_true_environment_as_a_learned_model_has_no_error_anywhere(bias):
         bias,
         atol=1e-6,
     )
+
+
+def test_a_tied_diagonal_is_not_the_minimum():
+    errors = np.array([[[1.0, 2.0], [3.0, 3.0]]])
+    np.testing.assert_array_equal(figure5.is_least(errors), [[True, False]])
 
 
 def test_rewards_are_lined_up_at_the_true_end():

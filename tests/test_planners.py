@@ -322,9 +322,11 @@ def test_action_values_are_exact_for_a_deterministic_prior():
         TabularState(jnp.arange(4)),
         jax.random.key(0),
         4,
-        5,
+        4,
         GAMMA,
     )
+    assert q.shape == (4, 4, 2)
+    q = q.mean(axis=0)
     for state in range(4):
         for action in (0, 1):
             place, total = NEXT[state, action], REWARD[state, action]
@@ -341,6 +343,14 @@ def test_a_decisions_value_is_that_of_the_most_visited_actions():
         for visits in ([5.0, 1.0, 2.0], [3.0, 0.0, 3.0])
     ]
     assert found == [1.0, 3.5]
+
+
+def test_the_best_value_is_chosen_and_valued_on_different_episodes():
+    noise = jax.random.normal(jax.random.key(0), (32, 4000, 2))
+    assert abs(float(decisions.best_value(noise).mean())) < 0.01
+    assert float(noise.mean(axis=0).max(axis=-1).mean()) > 0.08
+    known = jnp.tile(jnp.array([[1.0, 3.0]]), (4, 5, 1))
+    np.testing.assert_allclose(decisions.best_value(known), 3.0)
 
 
 def test_fifths_are_made_within_each_agent():

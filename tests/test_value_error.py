@@ -19,7 +19,7 @@ from muscope.evaluation.sequences import (
     behaviour_at,
     inner_nodes,
     prefix_of,
-    sequence_probabilities,
+    sequence_log_probabilities,
 )
 from muscope.evaluation.value_error import (
     Rewards,
@@ -136,13 +136,14 @@ def test_probabilities_are_a_brute_force_product_over_true_states(temperature):
     paths = jax.vmap(lambda a: true_path(environment, state, a))(jnp.asarray(sequences))
     on, depth = inner_nodes(2, 4)
     nodes = jax.tree.map(lambda x: x[on, depth], paths.states)
-    found = sequence_probabilities(
+    found = sequence_log_probabilities(
         behaviour_at(
             environment, agent, nodes, jax.random.key(0), config, GAMMA, temperature, at_once=4
         ),
         2,
         4,
     )
+    found = jnp.exp(found)
     for i, actions in enumerate(sequences):
         expected, s = 1.0, 0
         for action in actions:
@@ -150,6 +151,16 @@ def test_probabilities_are_a_brute_force_product_over_true_states(temperature):
             s = int(NEXT[s, action])
         np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found.sum(), 1.0, rtol=1e-5)
+
+
+def test_very_unlikely_sequences_stay_apart():
+    """Probabilities that float32 would call 0 keep their order; unvisited actions tie."""
+    log_policy = jnp.log(jnp.array([[1e-10, 1.0 - 1e-10]]).repeat(15, axis=0))
+    found = np.asarray(sequence_log_probabilities(log_policy, 2, 4))
+    assert found[0] < found[1] < found[3] < found[7] < found[15]
+    np.testing.assert_allclose(found[0], 40 * np.log(0.1), rtol=1e-5)
+    never = sequence_log_probabilities(jnp.full((15, 2), -jnp.inf), 2, 4)
+    assert np.isneginf(never).all()
 
 
 def decode(observation):

@@ -59,11 +59,16 @@ class Config:
                 "one target (loss.unroll + loss.n_step + 1); raise it."
             )
         _refuse_non_finite(self)
-        if -self.search.simulations * math.log(self.environment.discount) > math.log(1e4):
-            raise ConfigError(
-                "environment.discount ** -search.simulations exceeds 1e4, beyond which the "
-                "search's float32 backup loses accuracy; raise the discount or lower simulations."
-            )
+        most = max(self.evaluate.search_simulations, *self.evaluate.planning_simulations)
+        for name, depth in (
+            ("search.simulations", self.search.simulations),
+            ("evaluate.planning_horizon", min(self.evaluate.planning_horizon, most)),
+        ):
+            if -depth * math.log(self.environment.discount) > math.log(1e4):
+                raise ConfigError(
+                    f"environment.discount ** -{name} exceeds 1e4, beyond which the search's "
+                    "float32 backup loses accuracy; raise the discount or lower the other."
+                )
 
 
 def _refuse_non_finite(config: Any, path: str = "") -> None:

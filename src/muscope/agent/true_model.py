@@ -22,7 +22,7 @@ class TrueModel(eqx.Module):
     environment: Environment = eqx.field(static=True)
     decode: Callable[[Float[Array, "..."]], State] = eqx.field(static=True)
     """The environment's state from an observation that shows all of it."""
-    prediction: Callable[[State], Prediction] | None = None
+    prediction: Callable[[State], Prediction] | None = eqx.field(static=True, default=None)
     """f on true states; a uniform prior and value 0 by default."""
     reward_bias: float = 0.0
     """Added to every reward; a value error of known size."""

@@ -24,29 +24,30 @@ class Cells:
         name: the table's name, for messages.
         table: its rows.
         agents: P; every agent must have every cell that is asked for.
+        steps: training steps of the whole run.
 
     """
 
-    def __init__(self, name: str, table: pa.Table, agents: int):
-        self.name, self.table, self.agents = name, table, agents
+    def __init__(self, name: str, table: pa.Table, agents: int, steps: int):
+        self.name, self.table, self.agents, self.steps = name, table, agents, steps
 
     def values(self, column: str) -> list[Any]:
         """The different values of a column, sorted."""
         return sorted(set(self.table[column].to_pylist()))
 
-    def trained(self, column: str = "step", least: int = 1) -> list[int]:
-        """The checkpoints after the untrained one.
+    def positive(self, column: str = "step", least: int = 1) -> list[int]:
+        """The values above 0 of a column, sorted: trained checkpoints, budgets of simulations.
 
         Raises:
             MissingCell: there are fewer than ``least``.
 
         """
-        steps = [step for step in self.values(column) if step > 0]
-        if len(steps) < least:
+        found = [value for value in self.values(column) if value > 0]
+        if len(found) < least:
             raise MissingCell(
-                f"{self.name} has {len(steps)} trained checkpoints; this needs {least}."
+                f"{self.name} has {column} {found} above 0; this needs {least} values."
             )
-        return steps
+        return found
 
     def mean(
         self, column: str, where: Mapping[str, Any] | None = None, **axes: Sequence[Any]

@@ -33,6 +33,7 @@ from muscope.storage.run import Run
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+FEW = 6
 SCHEMA = {
     "claim": pa.string(),
     "text": pa.string(),
@@ -59,16 +60,20 @@ def interval(values: Float[np.ndarray, "P"], seed: int) -> Interval:
 
     The expanded percentile interval (Hesterberg, The American Statistician 69:371, 2015): the
     plain one is too narrow for few agents, so its quantiles are moved out to make up for the
-    bootstrap's missing factor n / (n - 1) and for the normal instead of Student's t.  With four
-    agents it is their range.  NaN bounds for a single agent.
+    bootstrap's missing factor n / (n - 1) and for the normal instead of Student's t.  With
+    fewer than six agents those quantiles lie beyond what resampling can reach, and the wider
+    of it and Student's t interval is taken.  NaN bounds for a single agent.
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Interval(mean, float("nan"), float("nan"))
-    reach = np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - LEVEL) / 2)
-    tail = float(ndtr(reach))
+    student = -stdtrit(n - 1, (1 - LEVEL) / 2)
+    tail = float(ndtr(-np.sqrt(n / (n - 1)) * student))
     draws = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
+    if n < FEW:
+        reach = student * np.std(values, ddof=1) / np.sqrt(n)
+        low, high = min(low, mean - reach), max(high, mean + reach)
     return Interval(mean, float(low), float(high))
 
 
@@ -125,7 +130,7 @@ def judge_run(run: Run, claims: Sequence[Claim] = CLAIMS) -> pa.Table:
         path = run.table_path(claim.table)
         if path.exists():
             refuse_stale(run, claim.table)
-            cells = Cells(claim.table, tables.read(path), config.train.agents)
+            cells = Cells(claim.table, tables.read(path), config.train.agents, config.train.steps)
             rows.append(judge(claim, cells, config.evaluate.seed))
         else:
             note = f"no table {claim.table}; 'muscope evaluate' makes it"

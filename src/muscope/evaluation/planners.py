@@ -2,7 +2,7 @@
 
 All eight combinations of {learned, true} model, {policy, uniform} prior and {rollout, value}
 leaf run through :func:`muscope.search.search`.  A horizon H bounds every simulation: tree
-depth plus rollout length is H, and nothing lies beyond it.
+depth plus rollout length is H.  With rollouts nothing lies beyond it; a value leaf bootstraps.
 """
 
 from __future__ import annotations

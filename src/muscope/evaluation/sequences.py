@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from muscope.agent.base import Agent
 from muscope.envs.base import Environment, State
-from muscope.search import SearchConfig, behaviour_policy, learned_parts, search
+from muscope.search import SearchConfig, behaviour_logits, learned_parts, search
 
 
 def all_sequences(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
@@ -39,18 +39,22 @@ def prefix_of(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
     return first + number // actions ** (horizon - np.arange(horizon))
 
 
-def sequence_probabilities(
-    policy: Float[Array, "n A"], actions: int, horizon: int
+def sequence_log_probabilities(
+    log_policy: Float[Array, "n A"], actions: int, horizon: int
 ) -> Float[Array, "S"]:
-    """Equation 6: the product of the policy along the true states.
+    """Equation 6: the product of the policy along the true states, as a sum of logarithms.
+
+    A product of h small numbers would underflow, and sequences that differ would tie at 0.
 
     Args:
-        policy: pi(a | s) at every inner node, breadth first.
+        log_policy: log pi(a | s) at every inner node, breadth first; minus infinity at actions
+            that the search did not visit.
         actions: A.
         horizon: h.
 
     """
-    return jnp.prod(policy[prefix_of(actions, horizon), all_sequences(actions, horizon)], axis=-1)
+    taken = log_policy[prefix_of(actions, horizon), all_sequences(actions, horizon)]
+    return jnp.sum(taken, axis=-1)
 
 
 def behaviour_at(
@@ -63,7 +67,7 @@ def behaviour_at(
     temperature: Float[Array, ""] | float,
     at_once: int = 2048,
 ) -> Float[Array, "L A"]:
-    """pi_MuZero (Equation 1) at every one of many states, with one search each.
+    """Log pi_MuZero (Equation 1) at every one of many states, with one search each.
 
     Args:
         environment: the true environment.
@@ -86,7 +90,7 @@ def behaviour_at(
         index, key = inputs
         roots = jax.vmap(lambda i: agent.represent(environment.observe(_at(states, i))))(index)
         visits = search(learned_parts(agent), roots, key, config, discount).visits
-        return behaviour_policy(visits, temperature)
+        return jax.nn.log_softmax(behaviour_logits(visits, temperature))
 
     policy = jax.lax.map(one_part, (index, jax.random.split(key, parts)))
     return policy.reshape(parts * size, -1)[:total]

@@ -147,7 +147,7 @@ def follow(
         key: consumed.
 
     Returns:
-        The actions taken, one sequence per state; after a termination they do not matter.
+        The actions taken, one sequence per state; the policy goes on in a terminal state.
 
     """
 

@@ -53,6 +53,9 @@ class Experiment(NamedTuple):
     """Raises ConfigError for settings that cannot be run; called before any long work."""
     steps: Callable[[Config], tuple[int, ...]] = checkpoints
     """The checkpoints it examines."""
+    revision: int = 1
+    """Raised with every change of the code that changes its rows, so that kept rows are not
+    taken for current ones."""
     across: bool = False
     """Whether a cell reads the other checkpoints too."""
 

@@ -13,7 +13,8 @@ Table ``decisions``, one row per (agent, checkpoint, state, model, prior):
     model    str    'learned', 'true': what the search plans with
     prior    str    'policy', 'uniform': what guides it
     improvement  float  Q(s, a_planner) - sum_a pi(a | s) Q(s, a)
-    best         float  max_a Q(s, a) - sum_a pi(a | s) Q(s, a): the most any planner could get
+    best         float  max_a Q(s, a) - sum_a pi(a | s) Q(s, a): the most any planner could get;
+                        a chosen on one half of the episodes, valued on the other
     model_error  float  the learned model's value error (Definition 1) at this state, mean over
                         the trajectories that its search simulates under the same prior
     horizon      int    H of the search; leaves are valued by rollouts
@@ -80,8 +81,8 @@ def action_values(
     count: int,
     horizon: int,
     discount: float,
-) -> Float[Array, "M A"]:
-    """Q(s, a) of following the policy prior for ``horizon`` - 1 steps after a.
+) -> Float[Array, "R M A"]:
+    """Q(s, a) of following the policy prior for ``horizon`` steps after a, per episode.
 
     Args:
         environment: the true environment.
@@ -89,7 +90,7 @@ def action_values(
         states: pytree of [M, ...].
         key: consumed.
         count: R, episodes per action; the actions of a state share their random numbers.
-        horizon: steps in all.
+        horizon: steps after the action.
         discount: gamma.
 
     """
@@ -110,12 +111,28 @@ def action_values(
             following = jax.vmap(jax.vmap(environment.step))(places, chosen)
             return (following.state, total + power * following.reward), None
 
-        powers = discount ** jnp.arange(1, horizon)
-        inputs = (jax.random.split(key, horizon - 1), powers)
+        powers = discount ** jnp.arange(1, horizon + 1)
+        inputs = (jax.random.split(key, horizon), powers)
         return jax.lax.scan(step, (first.state, first.reward), inputs)[0][1]
 
     totals = jax.lax.map(one_episode, jax.random.split(key, count), batch_size=min(count, 8))
-    return jnp.mean(totals, axis=0).T
+    return jnp.swapaxes(totals, 1, 2)
+
+
+def best_value(returns: Float[Array, "R M A"]) -> Float[Array, "M"]:
+    """max_a Q(s, a), chosen on one half of the episodes and valued on the other, both ways.
+
+    Chosen and valued on the same episodes it would be too high wherever actions are alike.
+    """
+    half = returns.shape[0] // 2
+    if half == 0:
+        return jnp.max(returns[0], axis=-1)
+    first, second = jnp.mean(returns[:half], axis=0), jnp.mean(returns[half:], axis=0)
+
+    def of(chooser: Float[Array, "M A"], judge: Float[Array, "M A"]) -> Float[Array, "M"]:
+        return jnp.take_along_axis(judge, jnp.argmax(chooser, axis=-1)[:, None], axis=-1)[:, 0]
+
+    return 0.5 * (of(first, second) + of(second, first))
 
 
 def value_of(q: Float[Array, "M A"], visits: Float[Array, "M A"]) -> Float[Array, "M"]:
@@ -128,7 +145,7 @@ def decide(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Decisi
     """All planners at states [M, ...]."""
     evaluate, environment = lab.config.evaluate, lab.environment
     q_key, learned_key, true_key = jax.random.split(key, 3)
-    q = action_values(
+    returns = action_values(
         environment,
         agent,
         states,
@@ -137,6 +154,8 @@ def decide(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Decisi
         evaluate.decision_horizon,
         lab.discount,
     )
+
+    q = jnp.mean(returns, axis=0)
 
     def prior(state):
         z = agent.represent(environment.observe(state))
@@ -165,7 +184,7 @@ def decide(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Decisi
     ]
     return Decisions(
         jnp.stack(chosen) - usual,
-        jnp.max(q, axis=-1) - usual,
+        best_value(returns) - usual,
         jnp.mean(learned.trace[0].whole, axis=0).reshape(2, count),
     )
 
@@ -272,8 +291,8 @@ def caption(given: Tables) -> str:
     last = max(table["step"].to_pylist())
     parts = []
     for prior in figure7.PRIORS:
-        mean = statistics.over_agents(*explained(table, last, prior)).mean
-        parts.append(f"{mean:+.2f} with the {prior} prior")
+        found = statistics.over_agents(*explained(table, last, prior))
+        parts.append(f"{found.mean:+.2f} with the {prior} prior ({found.n} agents)")
     return (
         "Left: how much better the planner's action is than the policy prior's in the true "
         f"environment, when the prior acts for the following {table['q_horizon'][0]} steps; mean "
@@ -282,7 +301,7 @@ def caption(given: Tables) -> str:
         "states, from the smallest to the largest error of the learned model along its own "
         "search. Spearman's rank correlation of that error with what the true model's decision "
         f"gains over the learned model's at step {style.thousands(last)}: {', '.join(parts)} "
-        "(positive: errors explain lost improvement)."
+        "(positive: errors explain lost improvement; agents that lose nothing have none)."
     )
 
 

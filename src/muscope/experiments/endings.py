@@ -148,12 +148,14 @@ def caption(given: Tables) -> str:
         statistics.over_agents(*statistics.select(table, column, step=[last])).mean
         for column in ("ended", "alive_error", "ended_error")
     )
+    after = over / share if share else 0.0
     return (
         "The reward that the learned model predicts around the true end of an episode (the grey "
         "line; black: the true reward), along uniformly random action sequences from on-policy "
         f"states, by training step. At step {style.thousands(last)}, {share:.0%} of the sequences "
-        f"end; the model's mean error before the end is {alive:.2g}, and it predicts "
-        f"{over:.2g} after it. Missing points: no sequence ends there."
+        f"end; per sequence that ends, the model predicts {after:.2g} in all after the end. "
+        f"Over all sequences its error before any end is {alive:.2g}. Means over agents that have "
+        "sequences with such a step; missing points: none has."
     )
 
 

@@ -180,6 +180,7 @@ def _marks(run: Run, experiment: Experiment) -> dict[int, str]:
     }
     fixed = {
         "muscope": muscope.__version__,
+        "revision": experiment.revision,
         "seed": run.config.evaluate.seed,
         **experiment.settings(run.config),
     }

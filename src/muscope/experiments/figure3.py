@@ -13,7 +13,7 @@ Table ``figure3``, one row per (agent, checkpoint, horizon); errors are means ov
     ended_error      float  |part of v_hat predicted after the true end|, mean over R
     reward_error     float  |r_{t+k} - u_t^k| at step k = horizon - 1, mean over R
     reward_size      float  mean |r_{t+k}| at that step
-    ended            float  share of sequences whose episode ended within the horizon
+    ended            float  share of sequences whose episode was over before the h-th action
     average_reward_error  float  Definition 2 for a model that always predicts the mean
                           reward of these very sequences
     spread           float  standard deviation of the true values over R
@@ -227,15 +227,24 @@ def caption(given: Tables) -> str:
         for row in table.select(["horizon", "standard_error"]).to_pylist()
         if row["horizon"] == last
     ]
+    noise = (
+        ""
+        if np.isnan(longest).any()
+        else (
+            f"The Monte Carlo standard error of one state's value at h = {last} is "
+            f"{np.mean(longest):.2g} on average; errors well below it are not resolved. "
+        )
+    )
+    untrained = (
+        " The scale is that of the trained models." if 0 in table["step"].to_pylist() else ""
+    )
     return (
         "Value error (Definition 2) of the learned model on its own behaviour policy, by horizon "
         f"h, at {table['n_states'][0]} on-policy states and {table['n_sequences'][0]} action "
         f"sequences each. Lines are means over {agents} agents, bands one standard error over "
-        f"agents. The Monte Carlo standard error of one state's value at h = {last} is "
-        f"{np.mean(longest):.2g} on average; errors well below it are not resolved. "
+        f"agents. {noise}"
         "Thin lines: the error of a model that always predicts the mean reward, and the "
-        f"standard deviation of the true values over sequences, both at h = {last}. The untrained "
-        "model at step 0 is off the scale."
+        f"standard deviation of the true values over sequences, both at h = {last}.{untrained}"
     )
 
 

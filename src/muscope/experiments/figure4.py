@@ -49,7 +49,7 @@ from muscope.evaluation.sequences import (
     all_sequences,
     behaviour_at,
     inner_nodes,
-    sequence_probabilities,
+    sequence_log_probabilities,
 )
 from muscope.evaluation.value_error import (
     Rewards,
@@ -64,7 +64,7 @@ from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Lab
 
 MOST_SEQUENCES = 65_536
-PANELS = 6
+PANELS = 9
 
 SCHEMA = {
     "agent": pa.int64(),
@@ -93,7 +93,8 @@ STATES_SCHEMA = {
 class EverySequence(NamedTuple):
     """All S = A^h sequences from M states."""
 
-    probability: Float[Array, "M S"]
+    log_probability: Float[Array, "M S"]
+    """Logarithm of Equation 6."""
     error: Float[Array, "M S"]
     alive_error: Float[Array, "M S"]
     ended_error: Float[Array, "M S"]
@@ -128,12 +129,13 @@ def every_sequence(
     policy = behaviour_at(
         lab.environment, agent, flat, key, config, lab.discount, temperature
     ).reshape(count, -1, actions)
-    probability = jax.vmap(lambda p: sequence_probabilities(p, actions, horizon))(policy)
+    log_probability = jax.vmap(lambda p: sequence_log_probabilities(p, actions, horizon))(policy)
+    probability = jnp.exp(log_probability)
     usual = jnp.mean(jnp.sum(probability[..., None] * rewards.true, axis=1))
     constant = jnp.full_like(rewards.true, usual)
     alive, over = split_at_the_end(rewards, lab.discount)
     return EverySequence(
-        probability,
+        log_probability,
         sequence_error(rewards.true, rewards.predicted, lab.discount)[..., -1],
         jnp.abs(alive[..., -1]),
         jnp.abs(over[..., -1]),
@@ -142,18 +144,17 @@ def every_sequence(
     )
 
 
-RANKED = ("probability", "error", "alive_error", "ended_error", "average_reward_error")
+RANKED = ("error", "alive_error", "ended_error", "average_reward_error")
 
 
 def ranked(found: EverySequence, seed: list[int]) -> dict[str, np.ndarray]:
     """Means over states at equal rank, least likely sequence first; ties in random order."""
-    probability = np.asarray(found.probability, np.float64)
-    tie = np.random.default_rng(seed).random(probability.shape)
-    order = np.lexsort((tie, probability), axis=-1)
-    return {
-        name: np.take_along_axis(np.asarray(getattr(found, name), np.float64), order, -1).mean(0)
-        for name in RANKED
-    }
+    log_probability = np.asarray(found.log_probability, np.float64)
+    tie = np.random.default_rng(seed).random(log_probability.shape)
+    order = np.lexsort((tie, log_probability), axis=-1)
+    columns = {name: np.asarray(getattr(found, name), np.float64) for name in RANKED}
+    columns["probability"] = np.exp(log_probability)
+    return {name: np.take_along_axis(x, order, -1).mean(0) for name, x in columns.items()}
 
 
 def check(config: Config) -> None:
@@ -194,19 +195,20 @@ def run(lab: Lab, step: int) -> Tables:
         SCHEMA,
         step,
         rank=np.arange(count),
-        **{name: np.stack([curve[name] for curve in curves]) for name in RANKED},
+        **{name: np.stack([curve[name] for curve in curves]) for name in curves[0]},
         horizon=evaluate.sequence_horizon,
         n_states=evaluate.states,
         temperature=lab.temperature(step),
     )
-    likely = np.sum(found.probability * found.error, axis=-1)
+    probability = np.exp(np.asarray(found.log_probability, np.float64))
+    likely = np.sum(probability * found.error, axis=-1)
     states = lab.table(
         STATES_SCHEMA,
         step,
         state=np.arange(evaluate.states),
-        spearman=statistics.spearman(found.probability, found.error),
+        spearman=statistics.spearman(found.log_probability, found.error),
         spread=np.std(found.value, axis=-1),
-        likely_error=likely / np.sum(found.probability, axis=-1),
+        likely_error=likely / np.sum(probability, axis=-1),
         mean_error=np.mean(found.error, axis=-1),
     )
     return {"figure4": ranks, "figure4_states": states}
@@ -260,12 +262,13 @@ def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table, states = given["figure4"], given["figure4_states"]
     steps = sorted(set(states["step"].to_pylist()))
+    agents = len(set(table["agent"].to_pylist()))
     found = []
     for step in steps:
         agent, value = statistics.select(states, "spearman", step=[step])
-        mean = statistics.over_agents(agent, value).mean
-        found.append(f"{mean:+.2f} at {style.thousands(step)}")
-    agents = len(set(table["agent"].to_pylist()))
+        mean, _, n = statistics.over_agents(agent, value)
+        some = "" if n == agents else f" ({n} agents)"
+        found.append(f"{mean:+.2f} at {style.thousands(step)}{some}")
     return (
         f"All {len(set(table['rank'].to_pylist()))} sequences of {table['horizon'][0]} actions "
         f"from {table['n_states'][0]} on-policy states, ranked by their probability under the "

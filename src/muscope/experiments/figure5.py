@@ -91,7 +91,15 @@ def matrices(table: pa.Table) -> tuple[list[int], np.ndarray]:
 def diagonal_rows(table: pa.Table) -> np.ndarray:
     """Per agent, in how many rows the diagonal is the smallest error. [P]"""
     _, errors = matrices(table)
-    return (errors.argmin(axis=2) == np.arange(errors.shape[1])).sum(axis=1)
+    return is_least(errors).sum(axis=1)
+
+
+def is_least(errors: np.ndarray) -> np.ndarray:
+    """Whether the diagonal of [P, X, X] is below every other error of its row. [P, X]"""
+    index = np.arange(errors.shape[1])
+    own = errors[:, index, index]
+    others = np.where(np.eye(len(index), dtype=bool), np.inf, errors)
+    return own < others.min(axis=2)
 
 
 def plot(given: Tables) -> Figure:
@@ -132,16 +140,20 @@ def caption(given: Tables) -> str:
     table = given["figure5"]
     steps, errors = matrices(table)
     rows = diagonal_rows(table)
-    noise = statistics.over_agents(table["agent"].to_numpy(), table["standard_error"].to_numpy())
+    noise = statistics.over_agents(*statistics.select(table, "standard_error"))
+    resolution = (
+        f" Monte Carlo standard error of one state's value: {noise.mean:.2g} on average."
+        if noise.n
+        else ""
+    )
     return (
         f"Left: value error (Definition 2, h = {table['horizon'][0]}) of the model at step X on "
         f"the behaviour policy at step Y of the same agent, mean over {len(errors)} agents; "
         f"{table['n_states'][0]} states on-policy at X, {table['n_sequences'][0]} action sequences "
         "each. Shades compare within a row only; the diagonal is outlined, a dot marks the row's "
-        "minimum. Right: how many agents have their row's minimum there. The diagonal is the "
-        f"minimum in {', '.join(map(str, rows[:8]))}{', ...' if len(rows) > 8 else ''} of "
-        f"{len(steps)} rows, agent by agent. Monte Carlo standard error of one state's value: "
-        f"{noise.mean:.2g} on average."
+        "minimum. Right: how many agents have their row's minimum there. The diagonal is below all "
+        f"others in {', '.join(map(str, rows[:8]))}{', ...' if len(rows) > 8 else ''} of "
+        f"{len(steps)} rows, agent by agent.{resolution}"
     )
 
 

@@ -140,7 +140,7 @@ def run(lab: Lab, step: int) -> Tables:
 def plot(given: Tables) -> Figure:
     """Return against simulations, a column per checkpoint and a row per leaf."""
     table = given["figure7"]
-    steps = style.few(sorted(set(table["step"].to_pylist())), 3)
+    steps = sorted(set(table["step"].to_pylist()))
     leaves = [leaf for leaf in ("rollout", "value") if leaf in set(table["leaf"].to_pylist())]
     budgets = sorted(set(table["simulations"].to_pylist()) - {0})
     with style.context():

@@ -154,6 +154,10 @@ class Lab:
             )
         return self._on_policy[key]
 
+    def forget(self) -> None:
+        """Drop the kept on-policy states; they are drawn alike when asked for again."""
+        self._on_policy.clear()
+
     def table(self, schema: dict[str, pa.DataType], step: int, **columns: Any) -> pa.Table:
         """Rows with ``agent`` and ``step`` filled in.
 

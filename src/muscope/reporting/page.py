@@ -50,12 +50,12 @@ def report(run: Run) -> None:
         RunError: no table exists yet, or one is damaged.
 
     """
-    pictures = []
-    for experiment in EXPERIMENTS.values():
-        if not run.table_path(experiment.name).exists():
-            continue
-        given = {name: tables.read(run.table_path(name)) for name in experiment.files}
+    made = [e for e in EXPERIMENTS.values() if run.table_path(e.name).exists()]
+    for experiment in made:
         refuse_stale(run, experiment.name)
+    pictures = []
+    for experiment in made:
+        given = {name: tables.read(run.table_path(name)) for name in experiment.files}
         figure = experiment.plot(given)
         for suffix in ("png", "svg"):
             write_atomically(run.figure_path(experiment.name, suffix), _image(figure, suffix))
