@@ -1,0 +1,100 @@
+"""One step of free flight: engines, gravity, joints.  Sources: Gymnasium's LunarLander-v3
+(engines, without their dispersion noise) and Box2D 2.3 (the order of a world step).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from muscope.envs.lunar_lander import bodies as rigid
+from muscope.envs.lunar_lander import joints
+from muscope.envs.lunar_lander.bodies import INVERSE_INERTIA, INVERSE_MASS, SCALE, Bodies
+from muscope.envs.lunar_lander.joints import LEGS, Joint
+
+VELOCITY_ITERATIONS = 180
+POSITION_ITERATIONS = 60
+MAIN_POWER, SIDE_POWER = 13.0, 0.6
+MAIN_BELOW = 4 / SCALE  # m
+SIDE_AWAY, SIDE_ABOVE, SIDE_OFFSET = 12 / SCALE, 14 / SCALE, 17 / SCALE  # m
+
+Joints = tuple[Joint, Joint]
+
+
+def fire(bodies: Bodies, action: Int[Array, ""] | int) -> Bodies:
+    """Velocities after an engine's impulse: 0 nothing, 1 left, 2 main, 3 right engine."""
+    tip_x, tip_y = jnp.sin(bodies.angle[0]), jnp.cos(bodies.angle[0])
+    x, y = rigid.origin(bodies)
+    main, side = action == 2, (action == 1) | (action == 3)
+    direction = jnp.where(action == 1, -SIDE_AWAY, SIDE_AWAY)
+    main_x, main_y = tip_x * MAIN_BELOW, -tip_y * MAIN_BELOW
+    side_x, side_y = -tip_y * direction, -tip_x * direction
+    at_x = jnp.where(main, x + main_x, x + side_x - tip_x * SIDE_OFFSET)
+    at_y = jnp.where(main, y + main_y, y + side_y + tip_y * SIDE_ABOVE)
+    power = jnp.where(side, SIDE_POWER, 0.0)
+    push_x = jnp.where(main, -main_x * MAIN_POWER, -side_x * power)
+    push_y = jnp.where(main, -main_y * MAIN_POWER, -side_y * power)
+    torque = (at_x - bodies.x[0]) * push_y - (at_y - bodies.y[0]) * push_x
+    return bodies._replace(
+        vx=rigid.replace(bodies.vx, 0, bodies.vx[0] + INVERSE_MASS[0] * push_x),
+        vy=rigid.replace(bodies.vy, 0, bodies.vy[0] + INVERSE_MASS[0] * push_y),
+        spin=rigid.replace(bodies.spin, 0, bodies.spin[0] + INVERSE_INERTIA[0] * torque),
+    )
+
+
+def fly(bodies: Bodies, both: Joints, force: Float[Array, "2"]) -> tuple[Bodies, Joints]:
+    """One world step of 1/50 s without contacts.
+
+    Args:
+        bodies: after :func:`fire`.
+        both: the legs' joints.
+        force: N on the lander, the random push of the first step; 0 later.
+
+    """
+    bodies = rigid.accelerate(bodies, force)
+    left_mass, left = joints.prepare(bodies, both[0], LEGS[0])
+    right_mass, right = joints.prepare(bodies, both[1], LEGS[1])
+    # Box2D's list of joints has the newest in front: the right leg's.
+    bodies = joints.warm_start(bodies, right, right_mass, LEGS[1])
+    bodies = joints.warm_start(bodies, left, left_mass, LEGS[0])
+
+    def velocities(_, carry):
+        bodies, left, right = carry
+        bodies, right = joints.solve_velocity(bodies, right, right_mass, LEGS[1])
+        bodies, left = joints.solve_velocity(bodies, left, left_mass, LEGS[0])
+        return bodies, left, right
+
+    carry = (bodies, left, right)
+    bodies, left, right = jax.lax.fori_loop(0, VELOCITY_ITERATIONS, velocities, carry)
+    bodies = rigid.move(bodies)
+
+    def positions(carry):
+        bodies, count, _ = carry
+        bodies, right_close = joints.solve_position(bodies, right.limit, LEGS[1])
+        bodies, left_close = joints.solve_position(bodies, left.limit, LEGS[0])
+        return bodies, count + 1, right_close & left_close
+
+    def apart(carry):
+        _, count, close = carry
+        return (count < POSITION_ITERATIONS) & ~close
+
+    bodies, _, _ = jax.lax.while_loop(apart, positions, (bodies, 0, jnp.array(False)))
+    return bodies, (left, right)
+
+
+def observe(bodies: Bodies) -> Float[Array, "6"]:
+    """The first six components of Gymnasium's observation (the others are leg contacts)."""
+    x, y = rigid.origin(bodies)
+    half_width, half_height = rigid.WIDTH / 2, rigid.HEIGHT / 2
+    helipad = rigid.HEIGHT / 4 + rigid.LEG_DOWN
+    return jnp.stack(
+        [
+            (x - half_width) / half_width,
+            (y - helipad) / half_height,
+            bodies.vx[0] * half_width / 50,
+            bodies.vy[0] * half_height / 50,
+            bodies.angle[0],
+            20.0 * bodies.spin[0] / 50,
+        ]
+    )
