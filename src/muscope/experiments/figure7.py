@@ -176,9 +176,9 @@ def plot(given: Tables) -> Figure:
             axes.set_xscale("log", base=2)
             axes.set_xticks(budgets, [str(b) for b in budgets])
             axes.minorticks_off()
-            axes.set_title(f"{style.thousands(step)} steps, {leaf} leaves", fontsize=9)
+            axes.set_title(f"{style.thousands(step)} steps\n{leaf} leaves", fontsize=9)
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-            axes.set_xlabel("simulations per move")
+            axes.set_xlabel("simulations")
         for axes in panels[:: len(steps)]:
             axes.set_ylabel("return")
         style.legend_below(figure, panels[0], columns=2)
