@@ -292,7 +292,8 @@ def caption(given: Tables) -> str:
     parts = []
     for prior in figure7.PRIORS:
         found = statistics.over_agents(*explained(table, last, prior))
-        parts.append(f"{found.mean:+.2f} with the {prior} prior ({found.n} agents)")
+        number = f"{found.mean:+.2f}" if found.n else "undefined"
+        parts.append(f"{number} with the {prior} prior ({found.n} agents)")
     return (
         "Left: how much better the planner's action is than the policy prior's in the true "
         f"environment, when the prior acts for the following {table['q_horizon'][0]} steps; mean "

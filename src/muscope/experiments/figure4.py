@@ -268,7 +268,8 @@ def caption(given: Tables) -> str:
         agent, value = statistics.select(states, "spearman", step=[step])
         mean, _, n = statistics.over_agents(agent, value)
         some = "" if n == agents else f" ({n} agents)"
-        found.append(f"{mean:+.2f} at {style.thousands(step)}{some}")
+        number = f"{mean:+.2f}" if n else "undefined"
+        found.append(f"{number} at {style.thousands(step)}{some}")
     return (
         f"All {len(set(table['rank'].to_pylist()))} sequences of {table['horizon'][0]} actions "
         f"from {table['n_states'][0]} on-policy states, ranked by their probability under the "
