@@ -10,6 +10,7 @@ from muscope.envs.lunar_lander.flight import fire, fly, observe
 
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("Box2D")
+pytest.importorskip("pygame")  # Gymnasium asks for it even without rendering
 
 
 class Quiet:
