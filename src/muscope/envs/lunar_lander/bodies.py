@@ -27,7 +27,7 @@ CENTRE = np.float32(0.101307191)  # m, the lander's centre of mass above its ori
 MOST_TRANSLATION = np.float32(2.0)  # m per step
 MOST_ROTATION = np.float32(math.pi / 2)  # rad per step
 
-Number = float | np.floating
+Number = float | np.floating | Array
 Scalars = tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]
 
 

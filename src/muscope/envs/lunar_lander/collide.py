@@ -1,0 +1,237 @@
+"""Where a polygon meets an edge of the ground: Box2D 2.3's contact manifold of an isolated,
+two-sided edge and a convex polygon.
+
+The ground does not move, so its frame is the world's.  Everything is unrolled over the
+polygon's few vertices; ``jax.vmap`` makes bodies, edges and lanes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from muscope.envs.lunar_lander.bodies import CENTRE, SCALE, rotate
+
+RADIUS = np.float32(0.02)  # m, the skins of both shapes
+ANGULAR_SLOP = np.float32(2 / 180 * math.pi)
+RELATIVE, ABSOLUTE = np.float32(0.98), np.float32(0.001)  # how much better a polygon's face must be
+VERTEX, FACE = 0, 1
+
+Point = tuple[Array, Array]
+
+
+class Polygon(NamedTuple):
+    """A convex polygon around its body's origin, counter-clockwise."""
+
+    vertices: Float[np.ndarray, "n 2"]
+    normals: Float[np.ndarray, "n 2"]
+    centroid: tuple[np.float32, np.float32]
+
+
+def _polygon(points: list[tuple[float, float]], centroid: tuple[float, float]) -> Polygon:
+    vertices = np.array(points, np.float32)
+    sides = np.roll(vertices, -1, axis=0) - vertices
+    normals = np.stack([sides[:, 1], -sides[:, 0]], axis=1)
+    normals = (normals / np.sqrt((normals**2).sum(axis=1, keepdims=True))).astype(np.float32)
+    return Polygon(vertices, normals, (np.float32(centroid[0]), np.float32(centroid[1])))
+
+
+LANDER = _polygon(
+    [
+        (x / SCALE, y / SCALE)
+        for x, y in ((17, -10), (17, 0), (14, 17), (-14, 17), (-17, 0), (-17, -10))
+    ],
+    (0.0, float(CENTRE)),
+)
+LEG_HALF = (0.0666666701, 0.266666681)  # m
+LEG = _polygon(
+    [(x * LEG_HALF[0], y * LEG_HALF[1]) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))],
+    (0.0, 0.0),
+)
+
+
+class Manifold(NamedTuple):
+    """Up to two contact points in the frame of the shape that does not own the normal."""
+
+    on_polygon: Bool[Array, ""]
+    """The reference face is the polygon's; otherwise it is the edge."""
+    normal: Float[Array, "2"]
+    """Outward of the reference face, in its shape's frame."""
+    reference: Float[Array, "2"]
+    """A point of the reference face, in its shape's frame."""
+    points: Float[Array, "2 2"]
+    """In the other shape's frame."""
+    ids: Int[Array, "2"]
+    """Which features meet, to find a point's impulse again in the next step."""
+    touching: Bool[Array, "2"]
+    """Which points are within the skins."""
+
+
+class _Clipped(NamedTuple):
+    x: Array
+    y: Array
+    id: Array
+
+
+def _dot(a: Point, b: Point) -> Array:
+    return a[0] * b[0] + a[1] * b[1]
+
+
+def _less(a: Point, b: Point) -> Point:
+    return a[0] - b[0], a[1] - b[1]
+
+
+def _pick(index: Int[Array, ""], choices: list[Array]) -> Array:
+    found = choices[0]
+    for i, choice in enumerate(choices[1:], start=1):
+        found = jnp.where(index == i, choice, found)
+    return found
+
+
+def _point(index: Int[Array, ""], points: list[Point]) -> Point:
+    return _pick(index, [p[0] for p in points]), _pick(index, [p[1] for p in points])
+
+
+def _id(index_a: Array, index_b: Array, type_a: Array, type_b: Array) -> Array:
+    return index_a | (index_b << 4) | (type_a << 8) | (type_b << 9)
+
+
+def _swap(number: Array) -> Array:
+    return _id((number >> 4) & 15, number & 15, (number >> 9) & 1, (number >> 8) & 1)
+
+
+def _clip(
+    points: tuple[_Clipped, _Clipped], normal: Point, offset: Array, vertex: Array
+) -> tuple[tuple[_Clipped, _Clipped], Array]:
+    """The part of a segment on the inner side of a line, and how many points are left."""
+    first, second = points
+    d0 = _dot(normal, (first.x, first.y)) - offset
+    d1 = _dot(normal, (second.x, second.y)) - offset
+    crossing = d0 * d1 < 0
+    along = d0 / jnp.where(crossing, d0 - d1, 1.0)
+    cut = _Clipped(
+        first.x + along * (second.x - first.x),
+        first.y + along * (second.y - first.y),
+        _id(vertex, (first.id >> 4) & 15, jnp.int32(VERTEX), jnp.int32(FACE)),
+    )
+    count = (d0 <= 0).astype(jnp.int32) + (d1 <= 0) + crossing
+
+    def choose(first_kept: Array, a: _Clipped, b: _Clipped) -> _Clipped:
+        return _Clipped(*(jnp.where(first_kept, x, y) for x, y in zip(a, b, strict=True)))
+
+    # In order: the first point if it is inside, the second if it is, then the cut.
+    out = choose(d0 <= 0, first, second)
+    other = choose((d0 <= 0) & (d1 <= 0), second, cut)
+    return (out, other), count
+
+
+def collide(
+    polygon: Polygon,
+    x: Float[Array, ""],
+    y: Float[Array, ""],
+    angle: Float[Array, ""],
+    start: Float[Array, "2"],
+    end: Float[Array, "2"],
+) -> Manifold:
+    """The manifold of a polygon and the ground's edge from ``start`` to ``end``.
+
+    Args:
+        polygon: the body's shape.
+        x: of the body's origin, m.
+        y: of the body's origin, m.
+        angle: of the body, rad.
+        start: the edge's first vertex, m.
+        end: its second vertex, m.
+
+    """
+    count = len(polygon.vertices)
+    turned = [rotate(angle, *vertex) for vertex in polygon.vertices]
+    corners = [(x + a, y + b) for a, b in turned]
+    normals = [rotate(angle, *normal) for normal in polygon.normals]
+    middle = rotate(angle, *polygon.centroid)
+    v1, v2 = (start[0], start[1]), (end[0], end[1])
+
+    side = _less(v2, v1)
+    length = jnp.sqrt(_dot(side, side))
+    side = (side[0] / length, side[1] / length)
+    upward = (side[1], -side[0])
+    front = _dot(upward, _less((x + middle[0], y + middle[1]), v1)) >= 0
+    sign = jnp.where(front, 1.0, -1.0)
+    normal = (sign * upward[0], sign * upward[1])
+    limit = (-normal[0], -normal[1])
+
+    edge_gap = jnp.inf * jnp.ones(())
+    for corner in corners:
+        edge_gap = jnp.minimum(edge_gap, _dot(normal, _less(corner, v1)))
+    apart = edge_gap > RADIUS
+    face_gap, face = jnp.float32(-jnp.inf), jnp.int32(-1)
+    for i, (corner, outward) in enumerate(zip(corners, normals, strict=True)):
+        inward = (-outward[0], -outward[1])
+        gap = jnp.minimum(_dot(inward, _less(corner, v1)), _dot(inward, _less(corner, v2)))
+        apart |= gap > RADIUS
+        fits = _dot(_less(inward, limit), normal) >= -ANGULAR_SLOP
+        better = fits & (gap > face_gap)
+        face_gap, face = jnp.where(better, gap, face_gap), jnp.where(better, i, face)
+    on_polygon = (face >= 0) & (face_gap > RELATIVE * edge_gap + ABSOLUTE)
+
+    # The incident segment is clipped to the sides of the reference face.
+    lowest, incident = _dot(normal, normals[0]), jnp.int32(0)
+    for i, outward in enumerate(normals[1:], start=1):
+        value = _dot(normal, outward)
+        incident = jnp.where(value < lowest, i, incident)
+        lowest = jnp.minimum(value, lowest)
+    after = jnp.where(incident + 1 < count, incident + 1, 0)
+    face = jnp.maximum(face, 0)
+    face_after = jnp.where(face + 1 < count, face + 1, 0)
+    zero, one = jnp.int32(0), jnp.int32(1)
+    on_edge = [
+        (*_point(i, corners), _id(zero, i, jnp.int32(FACE), jnp.int32(VERTEX)))
+        for i in (incident, after)
+    ]
+    on_face = [(*v, _id(zero, face, jnp.int32(VERTEX), jnp.int32(FACE))) for v in (v1, v2)]
+    segment = tuple(
+        _Clipped(*(jnp.where(on_polygon, b, a) for a, b in zip(edge, own, strict=True)))
+        for edge, own in zip(on_edge, on_face, strict=True)
+    )
+
+    def by_owner(own: Array, edge: Array) -> Array:
+        return jnp.where(on_polygon, own, edge)
+
+    own_normal = _point(face, normals)
+    ref_normal = (by_owner(own_normal[0], normal[0]), by_owner(own_normal[1], normal[1]))
+    edge_first = (jnp.where(front, v1[0], v2[0]), jnp.where(front, v1[1], v2[1]))
+    edge_second = (jnp.where(front, v2[0], v1[0]), jnp.where(front, v2[1], v1[1]))
+    own_first, own_second = _point(face, corners), _point(face_after, corners)
+    first = (by_owner(own_first[0], edge_first[0]), by_owner(own_first[1], edge_first[1]))
+    second = (by_owner(own_second[0], edge_second[0]), by_owner(own_second[1], edge_second[1]))
+    side1 = (ref_normal[1], -ref_normal[0])
+    side2 = (-side1[0], -side1[1])
+    i1 = by_owner(face, jnp.where(front, zero, one))
+    i2 = by_owner(face_after, jnp.where(front, one, zero))
+    clipped, left = _clip((segment[0], segment[1]), side1, _dot(side1, first), i1)
+    apart |= left < 2
+    clipped, left = _clip(clipped, side2, _dot(side2, second), i2)
+    apart |= left < 2
+
+    points, ids, touching = [], [], []
+    for point in clipped:
+        at = (point.x, point.y)
+        local = rotate(-angle, point.x - x, point.y - y)
+        points.append(jnp.stack([by_owner(point.x, local[0]), by_owner(point.y, local[1])]))
+        ids.append(by_owner(_swap(point.id), point.id))
+        touching.append(~apart & (_dot(ref_normal, _less(at, first)) <= RADIUS))
+    raw_normals = [(jnp.float32(a), jnp.float32(b)) for a, b in polygon.normals]
+    raw_corners = [(jnp.float32(a), jnp.float32(b)) for a, b in polygon.vertices]
+    own_local, own_place = _point(face, raw_normals), _point(face, raw_corners)
+    return Manifold(
+        on_polygon,
+        jnp.stack([by_owner(own_local[i], normal[i]) for i in (0, 1)]),
+        jnp.stack([by_owner(own_place[i], edge_first[i]) for i in (0, 1)]),
+        jnp.stack(points),
+        jnp.stack(ids),
+        jnp.stack(touching),
+    )
