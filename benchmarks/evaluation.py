@@ -3,7 +3,8 @@
     python benchmarks/evaluation.py RUN [--step STEP]
 
 One call of each experiment for one block of the run's agents at one checkpoint (the last by
-default), timed twice: the first call compiles, the second is the cost.  A cell is one
+default), timed twice: the first call compiles, or finds its
+program in the compilation cache; the second is the cost.  A cell is one
 agent, so seconds are divided by the agents of the block.  Then Figures 3 and 4 again with one
 setting doubled at a time.  Nothing is written to the run.
 """
@@ -30,7 +31,7 @@ def changed(config: Config, **settings: Any) -> Config:
 
 
 def seconds(run: Run, config: Config, experiment: Experiment, step: int) -> tuple[float, float]:
-    """Seconds of compiling, and per cell."""
+    """Seconds that the first call adds, and seconds per cell."""
     lab = Lab(config, functools.partial(load_agents, run))
     lab.block = tuple(i % config.train.agents for i in range(block_size(config)))
     if experiment.name != "figure2":
@@ -55,7 +56,7 @@ def main() -> None:
     step = options.step or run.config.train.steps
     config = changed(run.config, checkpoints=(step,))
     print(f"{config.environment.name}, step {step}, {block_size(config)} agents at once")
-    print(f"{'experiment':<12}{'setting':<26}{'compile s':>10}{'s per cell':>12}")
+    print(f"{'experiment':<12}{'setting':<26}{'first s':>10}{'s per cell':>12}")
 
     def row(name: str, setting: str, made: Config) -> None:
         compiling, each = seconds(run, made, EXPERIMENTS[name], step)
