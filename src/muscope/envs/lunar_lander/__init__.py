@@ -1,6 +1,6 @@
-"""Lunar Lander's rigid bodies in JAX: so far free flight and contact manifolds.
+"""Lunar Lander's rigid bodies in JAX: so far the parts of Box2D's step.
 
-Not an environment yet: the contact solver, sleeping and the time-of-impact step are missing,
-so it is not registered.  What is here equals Box2D: flight until the first touch, and where
-a body touches an edge of the ground.
+Free flight with jointed legs, contact manifolds and the contact solver are here, each equal
+to Box2D by itself.  Not an environment yet: putting them together, contact events, sleeping
+and the time-of-impact step are missing, so it is not registered.
 """
