@@ -1,0 +1,296 @@
+"""The time of impact of a moving polygon and an edge of the ground, after Box2D 2.3.
+
+Conservative advancement: from the closest features an axis is chosen, and along it the time
+is sought at which the shapes are a target distance apart; there the features are found anew.
+Box2D finds them by GJK; shapes this small are searched exhaustively instead.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from muscope.envs.lunar_lander.bodies import rotate
+from muscope.envs.lunar_lander.collide import Point, Polygon, _dot, _less, _pick, _point
+
+TARGET = np.float32(0.005)  # m between the shapes without their skins
+TOLERANCE = np.float32(0.00125)  # m
+MOST_ROUNDS, MOST_PUSHES, MOST_HALVINGS = 20, 8, 50
+POINTS, EDGE, FACE = 0, 1, 2  # what the separating axis belongs to
+
+
+class Sweep(NamedTuple):
+    """A body's motion over a step: its centre of mass and angle at times 0 and 1."""
+
+    x0: Float[Array, ""]
+    y0: Float[Array, ""]
+    angle0: Float[Array, ""]
+    x: Float[Array, ""]
+    y: Float[Array, ""]
+    angle: Float[Array, ""]
+
+
+class Impact(NamedTuple):
+    """What :func:`time_of_impact` finds."""
+
+    time: Float[Array, ""]
+    """When the shapes are at the target distance, as a fraction of the step."""
+    touching: Bool[Array, ""]
+    """Whether they come that close at all within the step."""
+
+
+class _Axis(NamedTuple):
+    """A separating axis fixed to the feature it belongs to."""
+
+    kind: Int[Array, ""]
+    x: Array
+    """In the world (points, edge) or the polygon's frame (face)."""
+    y: Array
+    at_x: Array
+    """A point of the reference face, in its frame."""
+    at_y: Array
+
+
+class _Shapes(NamedTuple):
+    polygon: Polygon
+    centre: tuple[np.float32, np.float32]
+    start: Point
+    end: Point
+
+
+def _corners(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[list[Point], Array, Point]:
+    """The polygon's vertices at a time, its angle and its origin."""
+    angle = (1.0 - time) * sweep.angle0 + time * sweep.angle
+    dx, dy = rotate(angle, *shapes.centre)
+    x = (1.0 - time) * sweep.x0 + time * sweep.x - dx
+    y = (1.0 - time) * sweep.y0 + time * sweep.y - dy
+    turned = [rotate(angle, *vertex) for vertex in shapes.polygon.vertices]
+    return [(x + a, y + b) for a, b in turned], angle, (x, y)
+
+
+def _nearest(point: Point, a: Point, b: Point) -> tuple[Array, Array]:
+    """Squared distance of a point and a segment, and the place on it, 0 (a) to 1 (b)."""
+    along, to = _less(b, a), _less(point, a)
+    u = jnp.clip(_dot(to, along) / _dot(along, along), 0.0, 1.0)
+    gap = (to[0] - u * along[0], to[1] - u * along[1])
+    return _dot(gap, gap), u
+
+
+def _crossing(corners: list[Point], start: Point, end: Point) -> Array:
+    """Whether the edge goes through the polygon."""
+    first, last = jnp.float32(0.0), jnp.float32(1.0)
+    along = _less(end, start)
+    outside = jnp.array(False)
+    for i, corner in enumerate(corners):
+        side = _less(corners[(i + 1) % len(corners)], corner)
+        outward = (side[1], -side[0])
+        rate, gap = _dot(outward, along), _dot(outward, _less(corner, start))
+        at = gap / jnp.where(rate == 0, 1.0, rate)
+        first = jnp.where(rate < 0, jnp.maximum(first, at), first)
+        last = jnp.where(rate > 0, jnp.minimum(last, at), last)
+        outside |= (rate == 0) & (gap < 0)
+    return ~outside & (first <= last)
+
+
+def _features(
+    shapes: _Shapes, corners: list[Point], angle: Array, origin: Point
+) -> tuple[Array, _Axis]:
+    """The distance of the shapes, and the axis of their closest features."""
+    ends = (shapes.start, shapes.end)
+    best, kind = jnp.float32(jnp.inf), jnp.int32(POINTS)
+    of_edge, of_polygon, face = jnp.int32(0), jnp.int32(0), jnp.int32(0)
+
+    def closer(values: tuple, gap: Array, found: tuple) -> tuple:
+        better = gap < best
+        return tuple(jnp.where(better, b, a) for a, b in zip(values, found, strict=True))
+
+    for i, corner in enumerate(corners):
+        gap, u = _nearest(corner, *ends)
+        inside = (u > 0) & (u < 1)
+        found = (
+            gap,
+            jnp.where(inside, EDGE, POINTS),
+            jnp.where(u >= 1, 1, 0),
+            jnp.int32(i),
+            face,
+        )
+        best, kind, of_edge, of_polygon, face = closer(
+            (best, kind, of_edge, of_polygon, face), gap, found
+        )
+    for k, point in enumerate(ends):
+        for i, corner in enumerate(corners):
+            gap, u = _nearest(point, corner, corners[(i + 1) % len(corners)])
+            inside = (u > 0) & (u < 1)
+            found = (gap, jnp.int32(FACE), jnp.int32(k), of_polygon, jnp.int32(i))
+            better = (gap < best) & inside
+            best, kind, of_edge, of_polygon, face = (
+                jnp.where(better, new, old)
+                for new, old in zip(found, (best, kind, of_edge, of_polygon, face), strict=True)
+            )
+
+    end, corner = _point(of_edge, list(ends)), _point(of_polygon, corners)
+    apart = _less(corner, end)
+    norm = jnp.maximum(jnp.sqrt(_dot(apart, apart)), 1e-12)
+    side = _less(shapes.end, shapes.start)
+    length = jnp.sqrt(_dot(side, side))
+    upward = (side[1] / length, -side[0] / length)
+    middle = (0.5 * (shapes.start[0] + shapes.end[0]), 0.5 * (shapes.start[1] + shapes.end[1]))
+    sign = jnp.where(_dot(_less(corner, middle), upward) < 0, -1.0, 1.0)
+    vertices, normals = shapes.polygon.vertices, shapes.polygon.normals
+    after = np.roll(vertices, -1, axis=0)
+    outward = [_pick(face, [jnp.float32(n[j]) for n in normals]) for j in (0, 1)]
+    centre = [
+        _pick(
+            face, [jnp.float32(0.5 * (a[j] + b[j])) for a, b in zip(vertices, after, strict=True)]
+        )
+        for j in (0, 1)
+    ]
+    turned = rotate(angle, outward[0], outward[1])
+    place = rotate(angle, centre[0], centre[1])
+    to_end = _less(end, (origin[0] + place[0], origin[1] + place[1]))
+    face_sign = jnp.where(_dot(to_end, turned) < 0, -1.0, 1.0)
+    choices_x = [apart[0] / norm, sign * upward[0], face_sign * outward[0]]
+    choices_y = [apart[1] / norm, sign * upward[1], face_sign * outward[1]]
+    axis = _Axis(
+        kind,
+        _pick(kind, choices_x),
+        _pick(kind, choices_y),
+        jnp.where(kind == FACE, centre[0], middle[0]),
+        jnp.where(kind == FACE, centre[1], middle[1]),
+    )
+    distance = jnp.where(_crossing(corners, *ends), 0.0, jnp.sqrt(best))
+    return distance, axis
+
+
+def _separation(
+    shapes: _Shapes, axis: _Axis, corners: list[Point], angle: Array, origin: Point
+) -> tuple[list[list[Array]], Point]:
+    """Along the axis, the separation for every choice of edge's end and polygon's vertex."""
+    turned = rotate(angle, axis.x, axis.y)
+    place = rotate(angle, axis.at_x, axis.at_y)
+    on_face = axis.kind == FACE
+    normal = (jnp.where(on_face, turned[0], axis.x), jnp.where(on_face, turned[1], axis.y))
+    at = (
+        jnp.where(on_face, origin[0] + place[0], axis.at_x),
+        jnp.where(on_face, origin[1] + place[1], axis.at_y),
+    )
+    found = []
+    for end in (shapes.start, shapes.end):
+        row = []
+        for corner in corners:
+            between = _dot(_less(corner, end), normal)
+            from_edge = _dot(_less(corner, at), normal)
+            from_face = _dot(_less(end, at), normal)
+            row.append(_pick(axis.kind, [between, from_edge, from_face]))
+        found.append(row)
+    return found, normal
+
+
+def _least(found: list[list[Array]]) -> tuple[Array, Array]:
+    """The smallest separation and which pair has it (the first of equal ones)."""
+    flat = [value for row in found for value in row]
+    best, index = flat[0], jnp.int32(0)
+    for i, value in enumerate(flat[1:], start=1):
+        index = jnp.where(value < best, i, index)
+        best = jnp.minimum(best, value)
+    return best, index
+
+
+def time_of_impact(
+    polygon: Polygon,
+    centre: tuple[np.float32, np.float32],
+    sweep: Sweep,
+    start: Float[Array, "2"],
+    end: Float[Array, "2"],
+) -> Impact:
+    """When a moving polygon comes to the target distance of an edge, within one step.
+
+    Args:
+        polygon: the body's shape.
+        centre: its centre of mass in the body's frame, m.
+        sweep: its motion.
+        start: the edge's first vertex, m.
+        end: its second vertex, m.
+
+    """
+    shapes = _Shapes(polygon, centre, (start[0], start[1]), (end[0], end[1]))
+
+    def separations(axis: _Axis, time: Array) -> list[list[Array]]:
+        return _separation(shapes, axis, *_corners(shapes, sweep, time))[0]
+
+    def evaluate(axis: _Axis, pair: Array, time: Array) -> Array:
+        return _pick(pair, [value for row in separations(axis, time) for value in row])
+
+    def root(axis: _Axis, pair: Array, low: Array, high: Array, s1: Array, s2: Array) -> Array:
+        """Bisection and secant in turn, bisection first."""
+
+        def going(carry):
+            return (carry[0] < MOST_HALVINGS) & ~carry[6]
+
+        def step(carry):
+            count, a, b, sa, sb, _, _ = carry
+            secant = a + (TARGET - sa) * (b - a) / jnp.where(sb == sa, 1.0, sb - sa)
+            time = jnp.where(count % 2 == 1, secant, 0.5 * (a + b))
+            s = evaluate(axis, pair, time)
+            done = jnp.abs(s - TARGET) < TOLERANCE
+            above = s > TARGET
+            return (
+                count + 1,
+                jnp.where(above, time, a),
+                jnp.where(above, b, time),
+                jnp.where(above, s, sa),
+                jnp.where(above, sb, s),
+                jnp.where(done, time, high),
+                done,
+            )
+
+        begin = (jnp.int32(0), low, high, s1, s2, high, jnp.array(False))
+        return jax.lax.while_loop(going, step, begin)[5]
+
+    def push(carry):
+        """Pull the end of the interval back to where the deepest pair is at the target."""
+        count, axis, t1, t2, time, touching, _, done = carry
+        s2, pair = _least(separations(axis, t2))
+        apart, near = s2 > TARGET + TOLERANCE, s2 > TARGET - TOLERANCE
+        s1 = evaluate(axis, pair, t1)
+        failed = s1 < TARGET - TOLERANCE
+        at_once = s1 <= TARGET + TOLERANCE
+        ends = apart | (~near & (failed | at_once))
+        advanced = ~apart & near
+        found = root(axis, pair, t1, t2, s1, s2)
+        return (
+            count + 1,
+            axis,
+            jnp.where(advanced, t2, t1),
+            jnp.where(ends | advanced, t2, found),
+            jnp.where(apart, 1.0, jnp.where(ends, t1, time)),
+            jnp.where(ends, ~apart & ~failed, touching),
+            advanced | ends,
+            done | ends,
+        )
+
+    def round_(carry):
+        count, t1, time, touching, _ = carry
+        corners, angle, origin = _corners(shapes, sweep, t1)
+        distance, axis = _features(shapes, corners, angle, origin)
+        overlapped = distance <= 0
+        close = ~overlapped & (distance < TARGET + TOLERANCE)
+        stop = overlapped | close
+        time = jnp.where(overlapped, 0.0, jnp.where(close, t1, time))
+        touching = jnp.where(stop, close, touching)
+
+        def going(carry):
+            return (carry[0] < MOST_PUSHES) & ~carry[6]
+
+        begin = (jnp.int32(0), axis, t1, jnp.float32(1.0), time, touching, stop, stop)
+        _, _, t1, _, time, touching, _, done = jax.lax.while_loop(going, push, begin)
+        last = (count + 1 >= MOST_ROUNDS) & ~done
+        return count + 1, t1, jnp.where(last, t1, time), touching & ~last, done | last
+
+    begin = (jnp.int32(0), jnp.float32(0.0), jnp.float32(0.0), jnp.array(False), jnp.array(False))
+    _, _, time, touching, _ = jax.lax.while_loop(lambda carry: ~carry[4], round_, begin)
+    return Impact(time, touching)
