@@ -27,6 +27,7 @@ FRICTION = (np.float32(0.1), np.float32(0.141421), np.float32(0.141421))
 SKIN = np.float32(0.01)  # m, of one shape
 BAUMGARTE = np.float32(0.2)
 LINEAR_SLOP = np.float32(0.005)  # m
+CLOSE_ENOUGH = np.float32(-3.0) * LINEAR_SLOP
 MOST_CORRECTION = np.float32(0.2)  # m per position iteration
 CONDITION = np.float32(1000.0)  # above it, two points are solved as one
 CENTRES = ((np.float32(0.0), CENTRE), (np.float32(0.0), np.float32(0.0)), (np.float32(0.0),) * 2)
@@ -248,17 +249,32 @@ def _block(
 
 
 def solve_position(
-    bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses
+    bodies: Bodies,
+    body: int,
+    manifold: Manifold,
+    impulses: Impulses,
+    rate: np.float32 = BAUMGARTE,
+    enough: np.float32 = CLOSE_ENOUGH,
 ) -> tuple[Bodies, Bool[Array, ""]]:
-    """One position iteration, and whether the contact was close enough in it."""
+    """One position iteration, and whether the contact was close enough in it.
+
+    Args:
+        bodies: to move.
+        body: which one.
+        manifold: its contact.
+        impulses: which points touch.
+        rate: share of the overlap that is mended.
+        enough: the deepest separation that needs no further iteration, m.
+
+    """
     m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
     close = jnp.array(True)
     for p in (0, 1):
         normal, points, gaps = _world(bodies, body, manifold)
         gap = gaps[p] - 2 * SKIN
         touching = impulses.touching[p]
-        close &= ~touching | (gap >= -3 * LINEAR_SLOP)
-        correction = jnp.clip(BAUMGARTE * (gap + LINEAR_SLOP), -MOST_CORRECTION, 0.0)
+        close &= ~touching | (gap >= enough)
+        correction = jnp.clip(rate * (gap + LINEAR_SLOP), -MOST_CORRECTION, 0.0)
         x, y = points[p][0] - bodies.x[body], points[p][1] - bodies.y[body]
         lever = x * normal[1] - y * normal[0]
         push = jnp.where(touching, -correction / (m + i * lever * lever), 0.0)

@@ -1,0 +1,193 @@
+"""Box2D's time-of-impact step: a body that would pass into the ground within a world step is
+taken back to the moment of impact, solved there alone, without joints, and moved on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from muscope.envs.lunar_lander import contacts, touch
+from muscope.envs.lunar_lander.bodies import STEP, Bodies, replace
+from muscope.envs.lunar_lander.contacts import CENTRES, Impulses
+from muscope.envs.lunar_lander.impact import Sweep, time_of_impact
+from muscope.envs.lunar_lander.touch import SHAPES, Flags, Touch, choose, newest_first, tell
+
+VELOCITY_ITERATIONS = 180
+POSITION_ITERATIONS = 20
+MOST_EVENTS = 8  # per body and step
+LATEST = np.float32(1.0 - 10 * 1.1920929e-7)
+BAUMGARTE = np.float32(0.75)
+CLOSE_ENOUGH = np.float32(-1.5) * contacts.LINEAR_SLOP  # m
+
+
+class _Course(NamedTuple):
+    """A body within one world step."""
+
+    events: Int[Array, ""]
+    more: Bool[Array, ""]
+    bodies: Bodies
+    x0: Array
+    y0: Array
+    angle0: Array
+    since: Array
+    """The time, 0 to 1, from which x0, y0 and angle0 are."""
+    impulses: tuple[Impulses, Impulses]
+    flags: Flags
+    off: tuple[Array, Array]
+    """Contacts that did not touch at their time of impact and are left alone since."""
+
+
+def advance(
+    bodies: Bodies,
+    body: int,
+    before: Bodies,
+    touched: Touch,
+    heights: Float[Array, "11"],
+    flags: Flags,
+) -> tuple[Bodies, Touch, Flags]:
+    """One body after its times of impact within this step.
+
+    Args:
+        bodies: at the end of the step.
+        body: which one.
+        before: at the step's beginning.
+        touched: its contacts.
+        heights: of the terrain, m.
+        flags: begun contacts.
+
+    """
+    numbers = (touched.left, touched.left + 1)
+
+    def times(course: _Course) -> tuple[Array, Array]:
+        end = course.bodies
+        sweep = Sweep(
+            course.x0, course.y0, course.angle0, end.x[body], end.y[body], end.angle[body]
+        )
+        found = []
+        for number, off in zip(numbers, course.off, strict=True):
+            impact = time_of_impact(
+                SHAPES[body], CENTRES[body], sweep, *touch.edge(heights, number)
+            )
+            hit = impact.touching & touch.exists(number) & ~off
+            at = course.since + (1.0 - course.since) * impact.time
+            found.append(jnp.where(hit, at, 1.0))
+        return found[0], found[1]
+
+    def event(course: _Course) -> _Course:
+        left_time, right_time = times(course)
+        right, time = right_time < left_time, jnp.minimum(left_time, right_time)
+        happens = time <= LATEST
+        part = (time - course.since) / (1.0 - course.since)
+        end = course.bodies
+        back = end._replace(
+            x=replace(end.x, body, course.x0 + part * (end.x[body] - course.x0)),
+            y=replace(end.y, body, course.y0 + part * (end.y[body] - course.y0)),
+            angle=replace(
+                end.angle, body, course.angle0 + part * (end.angle[body] - course.angle0)
+            ),
+        )
+        found = touch.manifolds(back, body, touched.left, heights)
+        matched = tuple(
+            contacts.match(m, old) for m, old in zip(found, course.impulses, strict=True)
+        )
+        real = jnp.where(right, touch.touching(matched[1]), touch.touching(matched[0]))
+        goes = happens & real
+        there, after = _solve_alone(back, body, found, matched, touched.right_first, time, goes)
+        updated = (goes | (happens & ~right), goes | (happens & right))
+
+        def told(flags, slot):
+            old, new, changes = slot
+            return choose(changes, tell(flags, body, old, new), flags), slot
+
+        slots = tuple(zip(course.impulses, matched, updated, strict=True))
+        # The contact that hits is told of first.
+        flags, _ = newest_first(right, told, course.flags, slots)
+        kept = tuple(choose(u, new, old) for old, new, u in slots)
+        missed = happens & ~real
+        return _Course(
+            course.events + 1,
+            happens,
+            choose(goes, after, end),
+            jnp.where(goes, there.x[body], course.x0),
+            jnp.where(goes, there.y[body], course.y0),
+            jnp.where(goes, there.angle[body], course.angle0),
+            jnp.where(goes, time, course.since),
+            (kept[0], kept[1]),
+            flags,
+            (course.off[0] | (missed & ~right), course.off[1] | (missed & right)),
+        )
+
+    no = jnp.zeros((), bool)
+    begin = _Course(
+        jnp.int32(0),
+        jnp.ones((), bool),
+        bodies,
+        before.x[body],
+        before.y[body],
+        before.angle[body],
+        jnp.float32(0.0),
+        touched.impulses,
+        flags,
+        (no, no),
+    )
+    course = jax.lax.while_loop(lambda c: (c.events <= MOST_EVENTS) & c.more, event, begin)
+    return course.bodies, touched._replace(impulses=course.impulses), course.flags
+
+
+def _solve_alone(
+    bodies: Bodies,
+    body: int,
+    found: tuple,
+    matched: tuple,
+    right_first: Array,
+    time: Array,
+    goes: Array,
+) -> tuple[Bodies, Bodies]:
+    """The body freed from the ground at the time of impact, and at the end of the step."""
+    zero = jnp.float32(0.0)
+    fresh = tuple(m._replace(normal=(zero, zero), tangent=(zero, zero)) for m in matched)
+
+    def positions(carry):
+        bodies, count, _ = carry
+        close = jnp.array(True)
+        for manifold, impulses in zip(found, fresh, strict=True):
+            bodies, fine = contacts.solve_position(
+                bodies, body, manifold, impulses, BAUMGARTE, CLOSE_ENOUGH
+            )
+            close &= fine
+        return bodies, count + 1, close
+
+    def apart(carry):
+        return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
+
+    there, _, _ = jax.lax.while_loop(apart, positions, (bodies, 0, ~goes))
+    constraints = tuple(
+        contacts.prepare(there, body, manifold, impulses)
+        for manifold, impulses in zip(found, fresh, strict=True)
+    )
+
+    def solve(bodies, slot):
+        constraint, impulses = slot
+        bodies, impulses = contacts.solve_velocity(bodies, body, constraint, impulses)
+        return bodies, (constraint, impulses)
+
+    def velocities(_, carry):
+        bodies, impulses = carry
+        slots = tuple(zip(constraints, impulses, strict=True))
+        bodies, slots = newest_first(right_first, solve, bodies, slots)
+        return bodies, tuple(slot[1] for slot in slots)
+
+    rounds = jnp.where(goes, VELOCITY_ITERATIONS, 0)
+    after, _ = jax.lax.fori_loop(0, rounds, velocities, (there, fresh))
+    left = (1.0 - time) * STEP
+    after = after._replace(
+        x=replace(after.x, body, after.x[body] + left * after.vx[body]),
+        y=replace(after.y, body, after.y[body] + left * after.vy[body]),
+        angle=replace(after.angle, body, after.angle[body] + left * after.spin[body]),
+    )
+    return there, after
