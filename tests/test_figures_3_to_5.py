@@ -67,17 +67,7 @@ def random_agent(seed, reward):
 
 def greedy_table(lab, agent):
     """The deterministic pi_MuZero: its action in each of the five states."""
-    one = jax.tree.map(jnp.asarray, agent)
-    policy = figure4.behaviour_at(
-        lab.environment,
-        one,
-        TabularState(jnp.arange(5)),
-        jax.random.key(0),
-        lab.config.search,
-        GAMMA,
-        COLD[0],
-    )
-    return np.argmax(policy, axis=1)
+    return np.argmax(policy_table(lab, agent, COLD[0]), axis=1)
 
 
 def walk(state, action_of):
@@ -121,9 +111,9 @@ def test_figure_3_is_its_closed_form_for_a_deterministic_policy(tabular):
         np.testing.assert_allclose(rows["spread"], 0.0, atol=1e-5)
 
 
-def expectations(lab, agent, start, temperature, reward):
-    """E[v - v_hat] and E|v - v_hat| at h over all sequences, by Equation 6."""
-    policy = np.exp(
+def policy_table(lab, agent, temperature):
+    """pi_MuZero(a | s) in each of the five states. [5, A]"""
+    return np.exp(
         figure4.behaviour_at(
             lab.environment,
             agent,
@@ -134,6 +124,11 @@ def expectations(lab, agent, start, temperature, reward):
             temperature,
         )
     )
+
+
+def expectations(lab, agent, start, temperature, reward):
+    """E[v - v_hat] and E|v - v_hat| at h over all sequences, by Equation 6."""
+    policy = policy_table(lab, agent, temperature)
     mean, absolute = 0.0, 0.0
     for number in range(2**HORIZON):
         actions = [(number >> bit) & 1 for bit in range(HORIZON)]
@@ -181,17 +176,7 @@ def test_figure_4_is_its_closed_form(tabular):
     made = figure4.run(lab, 0)
     ranks = made["figure4"].slice(0, 2**HORIZON)
     starts = np.asarray(lab.on_policy(0).states.index[0])
-    policy = np.exp(
-        figure4.behaviour_at(
-            lab.environment,
-            agent,
-            TabularState(jnp.arange(5)),
-            jax.random.key(0),
-            lab.config.search,
-            GAMMA,
-            1.0,
-        )
-    )
+    policy = policy_table(lab, agent, 1.0)
     probability, error, value = [], [], []
     for start in starts:
         for number in range(2**HORIZON):

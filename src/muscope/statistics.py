@@ -39,9 +39,13 @@ def over_agents(agent: ArrayLike, value: ArrayLike) -> Summary:
     return Summary(float(means.mean()), error, n)
 
 
-def equal(table: pa.Table, column: str, values: Sequence[int | str]) -> pc.Expression:
-    """The rows of ``table`` whose ``column`` is one of ``values``, for ``table.filter``."""
-    return pc.field(column).isin(pa.array(values, table.schema.field(column).type))
+def rows(table: pa.Table, **where: int | str | Sequence[int | str]) -> pa.Table:
+    """The rows in which every named column has the given value, or one of several."""
+    for name, wanted in where.items():
+        values = [wanted] if isinstance(wanted, int | str) else list(wanted)
+        kind = table.schema.field(name).type
+        table = table.filter(pc.field(name).isin(pa.array(values, kind)))
+    return table
 
 
 def select(
@@ -52,12 +56,10 @@ def select(
     Args:
         table: with an ``agent`` column.
         column: the values; NaN (nothing was observed) is left out.
-        where: column = value, or one of several values.
+        where: as in :func:`rows`.
 
     """
-    for name, wanted in where.items():
-        values = [wanted] if isinstance(wanted, int | str) else list(wanted)
-        table = table.filter(equal(table, name, values))
+    table = rows(table, **where)
     agent, value = table["agent"].to_numpy(), table[column].to_numpy()
     seen = ~np.isnan(value)
     return agent[seen], value[seen]
@@ -66,20 +68,19 @@ def select(
 def by(
     table: pa.Table, column: str, axis: str, **where: int | str
 ) -> tuple[np.ndarray, list[Summary]]:
-    """Mean ± standard error over agents at every value of ``axis``, ascending."""
-    for name, value in where.items():
-        table = table.filter(equal(table, name, [value]))
+    """Mean ± standard error over agents at every value of ``axis``, ascending; NaN left out."""
+    table = rows(table, **where)
     places, index = np.unique(table[axis].to_numpy(), return_inverse=True)
     agent, value = table["agent"].to_numpy(), table[column].to_numpy()
     order = np.argsort(index, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(index))[:-1])
-    return places, [over_agents(agent[g], value[g]) for g in groups]
+    seen = [group[~np.isnan(value[group])] for group in groups]
+    return places, [over_agents(agent[group], value[group]) for group in seen]
 
 
 def by_step(table: pa.Table, column: str, **where: int | str) -> list[Summary]:
-    """Mean ± standard error over agents at every ``step``, ascending."""
-    steps = sorted(set(table["step"].to_pylist()))
-    return [over_agents(*select(table, column, step=step, **where)) for step in steps]
+    """:func:`by` along the training steps."""
+    return by(table, column, "step", **where)[1]
 
 
 def spearman(x: Float[np.ndarray, "*rows n"], y: Float[np.ndarray, "*rows n"]) -> np.ndarray:

@@ -63,9 +63,7 @@ class Cells:
             MissingCell: an agent has no row, or nothing but NaN, in some cell.
 
         """
-        table = self.table
-        for name, value in (where or {}).items():
-            table = table.filter(statistics.equal(table, name, [value]))
+        table = statistics.rows(self.table, **(where or {}))
         keys = ["agent", *axes]
         columns = [table[key].to_pylist() for key in keys]
         sums: dict[tuple, list[float]] = {}

@@ -17,11 +17,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from muscope.agent.base import Agent
 from muscope.envs.base import Environment, State
-from muscope.evaluation.play import Policy
+from muscope.evaluation.play import Policy, prior_logits
 from muscope.search import Parts, SearchConfig, SearchResult, search
 
 Model = Literal["learned", "true"]
-PriorKind = Literal["policy", "uniform"]
 LeafKind = Literal["rollout", "value"]
 
 
@@ -138,7 +137,6 @@ def plan(
     key: Key[Array, ""],
     config: SearchConfig,
     discount: float,
-    parts: Parts | None = None,
     budget: Int[Array, ""] | None = None,
 ) -> SearchResult:
     """Search from every one of many true states.
@@ -152,13 +150,12 @@ def plan(
         key: consumed.
         config: the search's settings; its ``max_depth`` becomes the planner's horizon.
         discount: gamma.
-        parts: the planner's own by default.
         budget: simulations, if fewer than ``config.simulations``.
 
     """
     places = jax.vmap(lambda s: encode(planner, environment, agent, s))(states)
     return search(
-        parts or planner_parts(planner, environment, agent, discount),
+        planner_parts(planner, environment, agent, discount),
         Node(places, guided),
         key,
         replace(config, max_depth=planner.horizon),
@@ -207,10 +204,7 @@ def greedy_prior_policy(environment: Environment, agent: Agent) -> Policy:
     """The policy prior's most likely action, ties at random."""
 
     def act(states: State, key: Key[Array, ""]) -> Int[Array, "E"]:
-        def logits(state):
-            return agent.predict(agent.represent(environment.observe(state))).policy_logits
-
-        return greedy(jax.vmap(logits)(states), key)
+        return greedy(prior_logits(environment, agent, states), key)
 
     return act
 

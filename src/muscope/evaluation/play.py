@@ -124,13 +124,19 @@ def muzero_policy(
     return act
 
 
+def prior_logits(environment: Environment, agent: Agent, states: State) -> Float[Array, "L A"]:
+    """The policy prior pi_theta(. | h_theta(s_t)) at true states [L, ...], as logits."""
+
+    def one(state: State) -> Float[Array, "A"]:
+        return agent.predict(agent.represent(environment.observe(state))).policy_logits
+
+    return jax.vmap(one)(states)
+
+
 def prior_policy(environment: Environment, agent: Agent) -> Policy:
     """The policy prior: a_t ~ pi_theta(. | h_theta(s_t))."""
 
     def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
-        def logits(s):
-            return agent.predict(agent.represent(environment.observe(s))).policy_logits
-
-        return jax.random.categorical(key, jax.vmap(logits)(state))
+        return jax.random.categorical(key, prior_logits(environment, agent, state))
 
     return act

@@ -41,7 +41,7 @@ from muscope.agent import Agent
 from muscope.config import Config
 from muscope.envs.base import Environment, State
 from muscope.evaluation.planners import Planner, plan, plan_in_pairs
-from muscope.evaluation.play import prior_policy
+from muscope.evaluation.play import prior_logits, prior_policy
 from muscope.experiments import figure7, style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Lab, interleave
@@ -157,11 +157,8 @@ def decide(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Decisi
 
     q = jnp.mean(returns, axis=0)
 
-    def prior(state):
-        z = agent.represent(environment.observe(state))
-        return jax.nn.softmax(agent.predict(z).policy_logits)
-
-    usual = jnp.sum(jax.vmap(prior)(states) * q, axis=-1)
+    prior = jax.nn.softmax(prior_logits(environment, agent, states))
+    usual = jnp.sum(prior * q, axis=-1)
     count, horizon = q.shape[0], evaluate.planning_horizon
     both = jax.tree.map(lambda x: jnp.concatenate([x, x]), states)
     guided = jnp.arange(2 * count) < count
@@ -225,8 +222,7 @@ def by_error(
         agents.
 
     """
-    for name, value in (("step", step), ("model", model), ("prior", prior)):
-        table = table.filter(statistics.equal(table, name, [value]))
+    table = statistics.rows(table, step=step, model=model, prior=prior)
     agent = table["agent"].to_numpy()
     error, gain = table["model_error"].to_numpy(), table["improvement"].to_numpy()
     fifth = np.empty(len(agent), int)
@@ -316,14 +312,7 @@ def explained(table: pa.Table, step: int, prior: str) -> tuple[np.ndarray, np.nd
     for agent in np.unique(table["agent"].to_numpy()):
         rows = {}
         for model in figure7.MODELS:
-            own = table
-            for name, value in (
-                ("agent", int(agent)),
-                ("step", step),
-                ("model", model),
-                ("prior", prior),
-            ):
-                own = own.filter(statistics.equal(own, name, [value]))
+            own = statistics.rows(table, agent=int(agent), step=step, model=model, prior=prior)
             order = np.argsort(own["state"].to_numpy())
             rows[model] = own["improvement"].to_numpy()[order]
             error = own["model_error"].to_numpy()[order]

@@ -35,6 +35,7 @@ from muscope.agent import Agent
 from muscope.config import Config
 from muscope.envs.base import State
 from muscope.evaluation.planners import plan_in_pairs, regularisation
+from muscope.evaluation.play import prior_logits
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Lab, chosen, interleave
@@ -78,11 +79,8 @@ def courses(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Cours
     )
     errors, visits = found.trace
 
-    def prior(state):
-        z = agent.represent(environment.observe(state))
-        return jax.nn.softmax(agent.predict(z).policy_logits)
-
-    pi = jnp.broadcast_to(jax.vmap(prior)(both), visits.shape)
+    prior = jax.nn.softmax(prior_logits(environment, agent, both))
+    pi = jnp.broadcast_to(prior, visits.shape)
     tv, kl = regularisation(pi, visits)
     so_far = jnp.arange(1, evaluate.search_simulations + 1)[:, None]
 

@@ -44,13 +44,8 @@ def checkpoints(config: Config) -> tuple[int, ...]:
         ConfigError: one of ``evaluate.checkpoints`` is not on the run's schedule.
 
     """
-    schedule, wanted = config.train.schedule, config.evaluate.checkpoints
-    unknown = sorted(set(wanted) - set(schedule))
-    if unknown:
-        raise ConfigError(
-            f"evaluate.checkpoints names {unknown}; the run has checkpoints at {list(schedule)}."
-        )
-    return tuple(sorted(set(wanted))) or schedule
+    wanted = config.evaluate.checkpoints
+    return _scheduled(config, wanted, "evaluate.checkpoints") or config.train.schedule
 
 
 def chosen(config: Config, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
@@ -60,14 +55,18 @@ def chosen(config: Config, wanted: Sequence[int], setting: str) -> tuple[int, ..
         ConfigError: one that is wanted is not on the run's schedule.
 
     """
-    schedule = config.train.schedule
-    within = sorted({step for step in wanted if step <= config.train.steps})
-    unknown = sorted(set(within) - set(schedule))
+    within = [step for step in wanted if step <= config.train.steps]
+    return _scheduled(config, within, setting) or config.train.schedule[-1:]
+
+
+def _scheduled(config: Config, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
+    """The wanted steps in order, all of them on the schedule."""
+    unknown = sorted(set(wanted) - set(config.train.schedule))
     if unknown:
         raise ConfigError(
-            f"{setting} names {unknown}; the run has checkpoints at {list(schedule)}."
+            f"{setting} names {unknown}; the run has checkpoints at {list(config.train.schedule)}."
         )
-    return tuple(within) or schedule[-1:]
+    return tuple(sorted(set(wanted)))
 
 
 def block_size(config: Config, devices: Sequence[jax.Device] | None = None) -> int:
@@ -99,12 +98,12 @@ class Lab:
 
     @property
     def discount(self) -> float:
-        """Gamma"""
+        """The discount gamma."""
         return self.config.environment.discount
 
     @property
     def horizon(self) -> int:
-        """H of Figures 3 and 5."""
+        """The longest evaluation horizon h of Figures 3 and 5."""
         return self.config.evaluate.horizon or self.config.loss.unroll
 
     @property

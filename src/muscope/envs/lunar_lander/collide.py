@@ -77,23 +77,27 @@ class _Clipped(NamedTuple):
     id: Array
 
 
-def _dot(a: Point, b: Point) -> Array:
+def dot(a: Point, b: Point) -> Array:
+    """The inner product."""
     return a[0] * b[0] + a[1] * b[1]
 
 
-def _less(a: Point, b: Point) -> Point:
+def less(a: Point, b: Point) -> Point:
+    """The vector a - b."""
     return a[0] - b[0], a[1] - b[1]
 
 
-def _pick(index: Int[Array, ""], choices: list[Array]) -> Array:
+def pick(index: Int[Array, ""], choices: list[Array]) -> Array:
+    """``choices[index]``, unrolled."""
     found = choices[0]
     for i, choice in enumerate(choices[1:], start=1):
         found = jnp.where(index == i, choice, found)
     return found
 
 
-def _point(index: Int[Array, ""], points: list[Point]) -> Point:
-    return _pick(index, [p[0] for p in points]), _pick(index, [p[1] for p in points])
+def pick_point(index: Int[Array, ""], points: list[Point]) -> Point:
+    """``points[index]``, unrolled."""
+    return pick(index, [p[0] for p in points]), pick(index, [p[1] for p in points])
 
 
 def _id(index_a: Array, index_b: Array, type_a: Array, type_b: Array) -> Array:
@@ -109,8 +113,8 @@ def _clip(
 ) -> tuple[tuple[_Clipped, _Clipped], Array]:
     """The part of a segment on the inner side of a line, and how many points are left."""
     first, second = points
-    d0 = _dot(normal, (first.x, first.y)) - offset
-    d1 = _dot(normal, (second.x, second.y)) - offset
+    d0 = dot(normal, (first.x, first.y)) - offset
+    d1 = dot(normal, (second.x, second.y)) - offset
     crossing = d0 * d1 < 0
     along = d0 / jnp.where(crossing, d0 - d1, 1.0)
     cut = _Clipped(
@@ -155,33 +159,33 @@ def collide(
     middle = rotate(angle, *polygon.centroid)
     v1, v2 = (start[0], start[1]), (end[0], end[1])
 
-    side = _less(v2, v1)
-    length = jnp.sqrt(_dot(side, side))
+    side = less(v2, v1)
+    length = jnp.sqrt(dot(side, side))
     side = (side[0] / length, side[1] / length)
     upward = (side[1], -side[0])
-    front = _dot(upward, _less((x + middle[0], y + middle[1]), v1)) >= 0
+    front = dot(upward, less((x + middle[0], y + middle[1]), v1)) >= 0
     sign = jnp.where(front, 1.0, -1.0)
     normal = (sign * upward[0], sign * upward[1])
     limit = (-normal[0], -normal[1])
 
     edge_gap = jnp.inf * jnp.ones(())
     for corner in corners:
-        edge_gap = jnp.minimum(edge_gap, _dot(normal, _less(corner, v1)))
+        edge_gap = jnp.minimum(edge_gap, dot(normal, less(corner, v1)))
     apart = edge_gap > RADIUS
     face_gap, face = jnp.float32(-jnp.inf), jnp.int32(-1)
     for i, (corner, outward) in enumerate(zip(corners, normals, strict=True)):
         inward = (-outward[0], -outward[1])
-        gap = jnp.minimum(_dot(inward, _less(corner, v1)), _dot(inward, _less(corner, v2)))
+        gap = jnp.minimum(dot(inward, less(corner, v1)), dot(inward, less(corner, v2)))
         apart |= gap > RADIUS
-        fits = _dot(_less(inward, limit), normal) >= -ANGULAR_SLOP
+        fits = dot(less(inward, limit), normal) >= -ANGULAR_SLOP
         better = fits & (gap > face_gap)
         face_gap, face = jnp.where(better, gap, face_gap), jnp.where(better, i, face)
     on_polygon = (face >= 0) & (face_gap > RELATIVE * edge_gap + ABSOLUTE)
 
     # The incident segment is clipped to the sides of the reference face.
-    lowest, incident = _dot(normal, normals[0]), jnp.int32(0)
+    lowest, incident = dot(normal, normals[0]), jnp.int32(0)
     for i, outward in enumerate(normals[1:], start=1):
-        value = _dot(normal, outward)
+        value = dot(normal, outward)
         incident = jnp.where(value < lowest, i, incident)
         lowest = jnp.minimum(value, lowest)
     after = jnp.where(incident + 1 < count, incident + 1, 0)
@@ -189,7 +193,7 @@ def collide(
     face_after = jnp.where(face + 1 < count, face + 1, 0)
     zero, one = jnp.int32(0), jnp.int32(1)
     on_edge = [
-        (*_point(i, corners), _id(zero, i, jnp.int32(FACE), jnp.int32(VERTEX)))
+        (*pick_point(i, corners), _id(zero, i, jnp.int32(FACE), jnp.int32(VERTEX)))
         for i in (incident, after)
     ]
     on_face = [(*v, _id(zero, face, jnp.int32(VERTEX), jnp.int32(FACE))) for v in (v1, v2)]
@@ -201,20 +205,20 @@ def collide(
     def by_owner(own: Array, edge: Array) -> Array:
         return jnp.where(on_polygon, own, edge)
 
-    own_normal = _point(face, normals)
+    own_normal = pick_point(face, normals)
     ref_normal = (by_owner(own_normal[0], normal[0]), by_owner(own_normal[1], normal[1]))
     edge_first = (jnp.where(front, v1[0], v2[0]), jnp.where(front, v1[1], v2[1]))
     edge_second = (jnp.where(front, v2[0], v1[0]), jnp.where(front, v2[1], v1[1]))
-    own_first, own_second = _point(face, corners), _point(face_after, corners)
+    own_first, own_second = pick_point(face, corners), pick_point(face_after, corners)
     first = (by_owner(own_first[0], edge_first[0]), by_owner(own_first[1], edge_first[1]))
     second = (by_owner(own_second[0], edge_second[0]), by_owner(own_second[1], edge_second[1]))
     side1 = (ref_normal[1], -ref_normal[0])
     side2 = (-side1[0], -side1[1])
     i1 = by_owner(face, jnp.where(front, zero, one))
     i2 = by_owner(face_after, jnp.where(front, one, zero))
-    clipped, left = _clip((segment[0], segment[1]), side1, _dot(side1, first), i1)
+    clipped, left = _clip((segment[0], segment[1]), side1, dot(side1, first), i1)
     apart |= left < 2
-    clipped, left = _clip(clipped, side2, _dot(side2, second), i2)
+    clipped, left = _clip(clipped, side2, dot(side2, second), i2)
     apart |= left < 2
 
     points, ids, touching = [], [], []
@@ -223,10 +227,10 @@ def collide(
         local = rotate(-angle, point.x - x, point.y - y)
         points.append(jnp.stack([by_owner(point.x, local[0]), by_owner(point.y, local[1])]))
         ids.append(by_owner(_swap(point.id), point.id))
-        touching.append(~apart & (_dot(ref_normal, _less(at, first)) <= RADIUS))
+        touching.append(~apart & (dot(ref_normal, less(at, first)) <= RADIUS))
     raw_normals = [(jnp.float32(a), jnp.float32(b)) for a, b in polygon.normals]
     raw_corners = [(jnp.float32(a), jnp.float32(b)) for a, b in polygon.vertices]
-    own_local, own_place = _point(face, raw_normals), _point(face, raw_corners)
+    own_local, own_place = pick_point(face, raw_normals), pick_point(face, raw_corners)
     return Manifold(
         on_polygon,
         jnp.stack([by_owner(own_local[i], normal[i]) for i in (0, 1)]),

@@ -4,8 +4,6 @@ dispersion, no wind; only reset draws (terrain and initial push).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -18,14 +16,6 @@ from muscope.envs.lunar_lander.world import World
 MOST_PUSH = 1000.0  # N
 MAIN_COST, SIDE_COST = 0.3, 0.03
 FLAT = slice(3, 8)  # the terrain's heights around the helipad
-
-
-class LanderState(NamedTuple):
-    """A snapshot: the world, the last shaping, and whether the episode is over."""
-
-    world: World
-    shaping: Float[Array, ""]
-    terminated: Bool[Array, ""]
 
 
 def terrain(heights: Float[Array, "12"]) -> Float[Array, "11"]:
@@ -47,7 +37,12 @@ def shaping(seen: Float[Array, "8"]) -> Float[Array, ""]:
     return -100 * (near + slow + jnp.abs(seen[4])) + 10 * (seen[6] + seen[7])
 
 
-def begin(heights: Float[Array, "12"], force: Float[Array, "2"]) -> LanderState:
+def is_over(state: World) -> Bool[Array, ""]:
+    """Crashed, out of sight, or asleep."""
+    return state.flags[0] | (jnp.abs(observation(state)[0]) >= 1.0) | ~state.awake
+
+
+def begin(heights: Float[Array, "12"], force: Float[Array, "2"]) -> World:
     """The state after reset's hidden step.
 
     Args:
@@ -55,8 +50,7 @@ def begin(heights: Float[Array, "12"], force: Float[Array, "2"]) -> LanderState:
         force: the initial push, N.
 
     """
-    first = world.step(world.start(terrain(heights)), 0, force)
-    return LanderState(first, shaping(observation(first)), jnp.zeros((), bool))
+    return world.step(world.start(terrain(heights)), 0, force)
 
 
 class LunarLander:
@@ -64,25 +58,22 @@ class LunarLander:
 
     spec = Spec(name="lunar-lander", num_actions=4, observation_shape=(8,), time_limit=1000)
 
-    def reset(self, key: Key[Array, ""]) -> LanderState:
+    def reset(self, key: Key[Array, ""]) -> World:
         heights_key, force_key = jax.random.split(key)
         heights = jax.random.uniform(heights_key, (12,), maxval=HEIGHT / 2)
         force = jax.random.uniform(force_key, (2,), minval=-MOST_PUSH, maxval=MOST_PUSH)
         return begin(heights, force)
 
-    def step(self, state: LanderState, action: Int[Array, ""]) -> Transition:
-        moved = world.step(state.world, action, jnp.zeros(2))
-        seen = observation(moved)
-        potential = shaping(seen)
+    def step(self, state: World, action: Int[Array, ""]) -> Transition:
+        moved = world.step(state, action, jnp.zeros(2))
+        gain = shaping(observation(moved)) - shaping(observation(state))
         side = (action == 1) | (action == 3)
         cost = jnp.where(action == 2, MAIN_COST, jnp.where(side, SIDE_COST, 0.0))
-        failed = moved.flags[0] | (jnp.abs(seen[0]) >= 1.0)
         ended = jnp.where(~moved.awake, 100.0, -100.0)
-        reward = jnp.where(failed | ~moved.awake, ended, potential - state.shaping - cost)
-        over = state.terminated
-        following = LanderState(moved, potential, over | failed | ~moved.awake)
-        kept = jax.tree.map(lambda new, old: jnp.where(over, old, new), following, state)
-        return Transition(kept, jnp.where(over, 0.0, reward), kept.terminated)
+        reward = jnp.where(is_over(moved), ended, gain - cost)
+        over = is_over(state)
+        following = jax.tree.map(lambda new, old: jnp.where(over, old, new), moved, state)
+        return Transition(following, jnp.where(over, 0.0, reward), is_over(following))
 
-    def observe(self, state: LanderState) -> Float[Array, "8"]:
-        return observation(state.world)
+    def observe(self, state: World) -> Float[Array, "8"]:
+        return observation(state)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander.bodies import rotate
-from muscope.envs.lunar_lander.collide import Point, Polygon, _dot, _less, _pick, _point
+from muscope.envs.lunar_lander.collide import Point, Polygon, dot, less, pick, pick_point
 
 TARGET = np.float32(0.005)  # m between the shapes without their skins
 TOLERANCE = np.float32(0.00125)  # m
@@ -74,21 +74,21 @@ def _corners(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[list[Point], A
 
 def _nearest(point: Point, a: Point, b: Point) -> tuple[Array, Array]:
     """Squared distance of a point and a segment, and the place on it, 0 (a) to 1 (b)."""
-    along, to = _less(b, a), _less(point, a)
-    u = jnp.clip(_dot(to, along) / _dot(along, along), 0.0, 1.0)
+    along, to = less(b, a), less(point, a)
+    u = jnp.clip(dot(to, along) / dot(along, along), 0.0, 1.0)
     gap = (to[0] - u * along[0], to[1] - u * along[1])
-    return _dot(gap, gap), u
+    return dot(gap, gap), u
 
 
 def _crossing(corners: list[Point], start: Point, end: Point) -> Array:
     """Whether the edge goes through the polygon."""
     first, last = jnp.float32(0.0), jnp.float32(1.0)
-    along = _less(end, start)
+    along = less(end, start)
     outside = jnp.array(False)
     for i, corner in enumerate(corners):
-        side = _less(corners[(i + 1) % len(corners)], corner)
+        side = less(corners[(i + 1) % len(corners)], corner)
         outward = (side[1], -side[0])
-        rate, gap = _dot(outward, along), _dot(outward, _less(corner, start))
+        rate, gap = dot(outward, along), dot(outward, less(corner, start))
         at = gap / jnp.where(rate == 0, 1.0, rate)
         first = jnp.where(rate < 0, jnp.maximum(first, at), first)
         last = jnp.where(rate > 0, jnp.minimum(last, at), last)
@@ -132,33 +132,31 @@ def _features(
                 for new, old in zip(found, (best, kind, of_edge, of_polygon, face), strict=True)
             )
 
-    end, corner = _point(of_edge, list(ends)), _point(of_polygon, corners)
-    apart = _less(corner, end)
-    norm = jnp.maximum(jnp.sqrt(_dot(apart, apart)), 1e-12)
-    side = _less(shapes.end, shapes.start)
-    length = jnp.sqrt(_dot(side, side))
+    end, corner = pick_point(of_edge, list(ends)), pick_point(of_polygon, corners)
+    apart = less(corner, end)
+    norm = jnp.maximum(jnp.sqrt(dot(apart, apart)), 1e-12)
+    side = less(shapes.end, shapes.start)
+    length = jnp.sqrt(dot(side, side))
     upward = (side[1] / length, -side[0] / length)
     middle = (0.5 * (shapes.start[0] + shapes.end[0]), 0.5 * (shapes.start[1] + shapes.end[1]))
-    sign = jnp.where(_dot(_less(corner, middle), upward) < 0, -1.0, 1.0)
+    sign = jnp.where(dot(less(corner, middle), upward) < 0, -1.0, 1.0)
     vertices, normals = shapes.polygon.vertices, shapes.polygon.normals
     after = np.roll(vertices, -1, axis=0)
-    outward = [_pick(face, [jnp.float32(n[j]) for n in normals]) for j in (0, 1)]
+    outward = [pick(face, [jnp.float32(n[j]) for n in normals]) for j in (0, 1)]
     centre = [
-        _pick(
-            face, [jnp.float32(0.5 * (a[j] + b[j])) for a, b in zip(vertices, after, strict=True)]
-        )
+        pick(face, [jnp.float32(0.5 * (a[j] + b[j])) for a, b in zip(vertices, after, strict=True)])
         for j in (0, 1)
     ]
     turned = rotate(angle, outward[0], outward[1])
     place = rotate(angle, centre[0], centre[1])
-    to_end = _less(end, (origin[0] + place[0], origin[1] + place[1]))
-    face_sign = jnp.where(_dot(to_end, turned) < 0, -1.0, 1.0)
+    to_end = less(end, (origin[0] + place[0], origin[1] + place[1]))
+    face_sign = jnp.where(dot(to_end, turned) < 0, -1.0, 1.0)
     choices_x = [apart[0] / norm, sign * upward[0], face_sign * outward[0]]
     choices_y = [apart[1] / norm, sign * upward[1], face_sign * outward[1]]
     axis = _Axis(
         kind,
-        _pick(kind, choices_x),
-        _pick(kind, choices_y),
+        pick(kind, choices_x),
+        pick(kind, choices_y),
         jnp.where(kind == FACE, centre[0], middle[0]),
         jnp.where(kind == FACE, centre[1], middle[1]),
     )
@@ -182,10 +180,10 @@ def _separation(
     for end in (shapes.start, shapes.end):
         row = []
         for corner in corners:
-            between = _dot(_less(corner, end), normal)
-            from_edge = _dot(_less(corner, at), normal)
-            from_face = _dot(_less(end, at), normal)
-            row.append(_pick(axis.kind, [between, from_edge, from_face]))
+            between = dot(less(corner, end), normal)
+            from_edge = dot(less(corner, at), normal)
+            from_face = dot(less(end, at), normal)
+            row.append(pick(axis.kind, [between, from_edge, from_face]))
         found.append(row)
     return found, normal
 
@@ -223,7 +221,7 @@ def time_of_impact(
         return _separation(shapes, axis, *_corners(shapes, sweep, time))[0]
 
     def evaluate(axis: _Axis, pair: Array, time: Array) -> Array:
-        return _pick(pair, [value for row in separations(axis, time) for value in row])
+        return pick(pair, [value for row in separations(axis, time) for value in row])
 
     def root(axis: _Axis, pair: Array, low: Array, high: Array, s1: Array, s2: Array) -> Array:
         """Bisection and secant in turn, bisection first."""
