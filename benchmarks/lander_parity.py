@@ -1,17 +1,21 @@
-"""Lunar Lander against Box2D: whole episodes from the same start and the same actions.
+"""Lunar Lander against Box2D, step by step and over whole episodes.
 
     python benchmarks/lander_parity.py [--episodes 200]
 
-Policies go from Gymnasium's heuristic to random play (a quarter of the episodes each with 0, 10,
-30 and 100 % random actions).  An episode agrees if both end at the same step with the same
-return to 1e-2.  The noise floor is Box2D against itself with the initial force scaled by
-1 + 1e-7.
+Policies go from Gymnasium's heuristic to random play: episode i of n takes a share i / (n - 1) of
+its actions at random.  Box2D plays, and the same actions are taken in our world.
+
+Whole episodes: both start alike and go on by themselves.  An episode agrees if both end at the
+same step with the same return to 1e-2.  One step: before every step our bodies, joints and
+contact impulses are set to Box2D's, so errors do not add up.  Beside each figure stands the noise
+floor: Box2D against itself with the initial force scaled by 1 + 1e-7.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -20,9 +24,12 @@ import numpy as np
 from gymnasium.envs.box2d.lunar_lander import heuristic
 
 from muscope import runtime
+from muscope.envs.lunar_lander import snapshot, world
 from muscope.envs.lunar_lander.environment import LunarLander, begin
+from muscope.envs.lunar_lander.snapshot import Snapshot
 
-SHARES = (0.0, 0.1, 0.3, 1.0)
+LIMIT = 1000
+RATE = 50.0  # steps per second
 
 
 class Quiet:
@@ -41,11 +48,196 @@ class Quiet:
         return value * self.scale if len(self.drawn) > 1 else value
 
 
-def box2d(seed: int, scale: float = 1.0):
+def box2d(seed: int, scale: float = 1.0) -> tuple[Any, np.ndarray]:
     """Gymnasium's lander after its reset, and its first observation."""
-    lander = gymnasium.make("LunarLander-v3").unwrapped
-    lander._np_random = Quiet(seed, scale)  # type: ignore[assignment]
+    lander: Any = gymnasium.make("LunarLander-v3").unwrapped
+    lander._np_random = Quiet(seed, scale)
     return lander, lander.reset()[0]
+
+
+class Truth(NamedTuple):
+    """What Box2D's world is in, in our order of bodies, joints and slots."""
+
+    bodies: np.ndarray  # [6, 3]: x, y, angle, vx, vy, spin of lander, left, right leg
+    joints: np.ndarray  # [2, 4]: impulses x, y, limit, motor
+    points: np.ndarray  # [12, 5]: body, edge, id, normal and tangent impulse; body -1: no point
+
+
+class Step(NamedTuple):
+    """One step of an episode."""
+
+    action: int
+    observation: np.ndarray
+    reward: float
+    over: bool
+    touched: bool
+    truth: Truth  # before the step
+
+
+def read(lander: Any) -> Truth:
+    """Box2D's floats."""
+    parts = (lander.lander, *lander.legs)
+    bodies = np.array(
+        [(*b.worldCenter, b.angle, *b.linearVelocity, b.angularVelocity) for b in parts],
+        np.float32,
+    ).T
+    joints = np.array(
+        [
+            (
+                *(np.array(leg.joint.GetReactionForce(RATE)) / RATE),
+                leg.joint.GetReactionTorque(RATE) / RATE,
+                leg.joint.GetMotorTorque(RATE) / RATE,
+            )
+            for leg in lander.legs
+        ],
+        np.float32,
+    )
+    points = np.full((12, 5), -1.0, np.float32)
+    count = 0
+    for number, body in enumerate(parts):
+        for contact in (edge.contact for edge in body.contacts if edge.contact.touching):
+            place = round(contact.fixtureA.shape.vertices[0][0] / 2)
+            for i in range(contact.manifold.pointCount):
+                point = contact.manifold.points[i]
+                cf = point.id.cf
+                key = cf.indexA | cf.indexB << 4 | cf.typeA << 8 | cf.typeB << 9
+                points[count] = number, place, key, point.normalImpulse, point.tangentImpulse
+                count += 1
+    return Truth(bodies, joints, points)
+
+
+def play(
+    seed: int, share: float, scale: float = 1.0, actions: list[int] | None = None
+) -> list[Step]:
+    """One episode in Box2D, with a share of random actions, or of given actions."""
+    lander, seen = box2d(seed, scale)
+    rng = np.random.default_rng(seed + 1000)
+    steps: list[Step] = []
+    touched = False
+    for now in range(LIMIT if actions is None else len(actions)):
+        truth = read(lander)
+        if actions is None:
+            action = int(heuristic(lander, seen))
+            action = int(rng.integers(4)) if rng.random() < share else action
+        else:
+            action = actions[now]
+        seen, reward, over, _, _ = lander.step(action)
+        touched |= any(
+            e.contact.touching for b in (lander.lander, *lander.legs) for e in b.contacts
+        )
+        steps.append(Step(action, seen, float(reward), over, touched, truth))
+        if over:
+            break
+    return steps
+
+
+def force(state: Snapshot, truth: Truth) -> Snapshot:
+    """Our state with Box2D's floats; which contacts there are, and their order, stay ours."""
+    w = snapshot.unpack(state.world)
+    bodies = w.bodies.__class__(*(tuple(row) for row in truth.bodies))
+    joints = tuple(
+        joint._replace(x=row[0], y=row[1], limit_impulse=row[2], motor=row[3])
+        for joint, row in zip(w.joints, truth.joints, strict=True)
+    )
+    touches = []
+    for body, touch in enumerate(w.touches):
+        slots = []
+        for slot, impulses in enumerate(touch.impulses):
+            here = (truth.points[:, 0] == body) & (truth.points[:, 1] == touch.left + slot)
+            found = [here & (truth.points[:, 2] == number) for number in impulses.ids]
+
+            def given(column, ours, found=found):
+                return tuple(
+                    jnp.where(jnp.any(f), jnp.sum(jnp.where(f, truth.points[:, column], 0.0)), x)
+                    for f, x in zip(found, ours, strict=True)
+                )
+
+            slots.append(
+                impulses._replace(
+                    normal=given(3, impulses.normal), tangent=given(4, impulses.tangent)
+                )
+            )
+        touches.append(touch._replace(impulses=tuple(slots)))
+    forced = w._replace(bodies=bodies, joints=joints, touches=tuple(touches))
+    return snapshot.snapshot(forced)._replace(phase=state.phase)
+
+
+class Seen(NamedTuple):
+    """What our world shows after each step, [T, E, ...]."""
+
+    observation: np.ndarray
+    reward: np.ndarray
+    over: np.ndarray
+    impact: np.ndarray  # whether a time of impact was possible
+
+
+def ours(starts: Snapshot, actions: np.ndarray, truth: Truth, forced: bool) -> Seen:
+    """All episodes side by side, by themselves or set to Box2D's floats before every step."""
+    environment = LunarLander()
+
+    def one(state, action, truth):
+        state = force(state, truth) if forced else state
+        settled, before = world.settle(snapshot.unpack(state.world), action)
+        hit = world.may_hit(settled, before)
+        moved = environment.step(state, action)
+        return moved.state, Seen(moved.state.observation, moved.reward, moved.terminated, hit)
+
+    def step(state, given):
+        return jax.vmap(one)(state, *given)
+
+    return jax.device_get(jax.jit(lambda *a: jax.lax.scan(step, *a)[1])(starts, (actions, truth)))
+
+
+def padded(episodes: list[list[Step]]) -> tuple[np.ndarray, Truth, dict[str, np.ndarray]]:
+    """Actions and truths [T, E, ...] for our world, and what Box2D showed."""
+    longest = max(map(len, episodes))
+    full = [steps + [steps[-1]] * (longest - len(steps)) for steps in episodes]
+    columns = [[step[i] for step in row] for row in full for i in range(len(Step._fields))]
+    by_field = {
+        name: [columns[e * len(Step._fields) + i] for e in range(len(full))]
+        for i, name in enumerate(Step._fields)
+    }
+    truth = Truth(
+        *(
+            np.swapaxes(np.array([[getattr(t, f) for t in row] for row in by_field["truth"]]), 0, 1)
+            for f in Truth._fields
+        )
+    )
+    shown = {
+        name: np.swapaxes(np.array(by_field[name]), 0, 1)
+        for name in ("observation", "reward", "over", "touched")
+    }
+    shown["real"] = np.arange(longest)[:, None] < np.array(list(map(len, episodes)))
+    return np.swapaxes(np.array(by_field["action"], np.int32), 0, 1), truth, shown
+
+
+def quantiles(values: np.ndarray) -> str:
+    """Median, p90, p99 and maximum."""
+    if not len(values):
+        return "none"
+    found = [*np.quantile(values, [0.5, 0.9, 0.99]), values.max()]
+    return "  ".join(f"{x:8.1e}" for x in found)
+
+
+def whole(name: str, found: Seen, shown: dict[str, np.ndarray]) -> None:
+    """How many episodes end alike, and the observations' errors before and after contact."""
+    real = shown["real"]
+    lengths = real.sum(axis=0)
+    going = np.cumsum(found.over, axis=0) - found.over == 0
+    ends = np.where(found.over.any(axis=0), found.over.argmax(axis=0) + 1, 0)
+    returns = np.where(going & real, found.reward, 0.0).sum(axis=0, dtype=np.float64)
+    truth = np.where(real, shown["reward"], 0.0).sum(axis=0)
+    over = shown["over"][lengths - 1, np.arange(len(lengths))]
+    same = (ends == np.where(over, lengths, 0)) & (np.abs(returns - truth) < 1e-2)
+    print(f"{name}: {same.sum()} of {len(same)} episodes agree ({same.mean():.1%})")
+    fifths = [f"{part.mean():.0%}" for part in np.array_split(same, 5)]
+    print(f"  by share of random actions, in fifths of the episodes: {', '.join(fifths)}")
+    error = np.abs(found.observation - shown["observation"])
+    free = real & ~shown["touched"] & going
+    after = real & shown["touched"] & going & ~found.over
+    print(f"  before contact, worst of 8 components {quantiles(error[free].max(axis=-1))}")
+    for part, index in (("x", 0), ("vx", 2), ("angle", 4)):
+        print(f"  after contact, {part:<22} {quantiles(error[after][:, index])}")
 
 
 def main() -> None:
@@ -53,36 +245,39 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     options = parser.parse_args()
     runtime.prepare()
-    ours = LunarLander()
-    start, step = jax.jit(begin), jax.jit(ours.step)
-    agrees = {"muscope": 0, "Box2D, force x (1 + 1e-7)": 0}
     clock = time.perf_counter()
-    for seed in range(options.episodes):
-        lander, observation = box2d(seed)
-        other, _ = box2d(seed, 1 + 1e-7)
-        drawn = lander.np_random.drawn
-        state = start(jnp.asarray(drawn[0]), jnp.asarray(np.array(drawn[1:])))
-        rng, share = np.random.default_rng(seed + 1000), SHARES[seed % 4]
-        returns, ends = np.zeros(3), [0, 0, 0]
-        for now in range(1, 1001):
-            action = int(heuristic(lander, observation))
-            if rng.random() < share:
-                action = int(rng.integers(4))
-            observation, reward, over, _, _ = lander.step(action)
-            rewards, overs = [reward, 0.0, 0.0], [over, False, False]
-            if not ends[1]:
-                state, rewards[1], overs[1] = step(state, jnp.int32(action))
-            if not ends[2]:
-                _, rewards[2], overs[2], _, _ = other.step(action)
-            returns += np.asarray(rewards, float)
-            ends = [end or (now if done else 0) for end, done in zip(ends, overs, strict=True)]
-            if ends[0]:
-                break
-        for i, name in enumerate(agrees, start=1):
-            agrees[name] += ends[i] == ends[0] and abs(returns[i] - returns[0]) < 1e-2
-    print(f"{options.episodes} episodes, {time.perf_counter() - clock:.0f} s")
-    for name, count in agrees.items():
-        print(f"{name:<28} agrees in {count} ({count / options.episodes:.1%})")
+    seeds = range(options.episodes)
+    shares = np.linspace(0.0, 1.0, options.episodes)
+    episodes = [play(seed, share) for seed, share in zip(seeds, shares, strict=True)]
+    actions, truth, shown = padded(episodes)
+    draws = [box2d(seed)[0].np_random.drawn for seed in seeds]
+    heights, forces = np.array([d[0] for d in draws]), np.array([d[1:] for d in draws])
+    starts = jax.jit(jax.vmap(begin))(jnp.asarray(heights), jnp.asarray(forces))
+
+    print("columns: median, p90, p99, greatest")
+    whole("muscope", ours(starts, actions, truth, forced=False), shown)
+    again = [
+        play(seed, 0.0, 1 + 1e-7, [s.action for s in steps])
+        for seed, steps in zip(seeds, episodes, strict=True)
+    ]
+    longest = len(actions)
+    other = padded([steps + [steps[-1]] * (longest - len(steps)) for steps in again])[2]
+    floor = Seen(other["observation"], other["reward"], other["over"], other["over"])
+    whole("Box2D, force x (1 + 1e-7)", floor, shown)
+
+    found = ours(starts, actions, truth, forced=True)
+    error = np.abs(found.observation - shown["observation"])[..., :6].max(axis=-1)
+    real, over = shown["real"], shown["over"]
+    print(f"one step from Box2D's floats, {real.sum()} steps, worst of 6 components")
+    for name, chosen in (("without", ~found.impact), ("with a possible", found.impact)):
+        print(f"  {name + ' time of impact':<38} {quantiles(error[real & chosen])}")
+    ended = found.over != over
+    wrong = np.abs(found.reward - shown["reward"]) > 1.0
+    legs = np.any(found.observation[..., 6:] != shown["observation"][..., 6:], axis=-1)
+    print(f"  ends that differ: {(ended & real).sum()}")
+    print(f"  rewards of an end that differ: {(wrong & real & (over | found.over)).sum()}")
+    print(f"  leg contacts that differ: {(legs & real).sum()}")
+    print(f"{time.perf_counter() - clock:.0f} s")
 
 
 if __name__ == "__main__":

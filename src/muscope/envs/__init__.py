@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 from muscope.envs.base import Environment, Spec, State, Transition
 from muscope.envs.cart_pole import CartPole, CartPoleState
+from muscope.envs.lunar_lander import LunarLander
 from muscope.errors import ConfigError, nearest
 
-_MAKERS: dict[str, Callable[[], Environment]] = {"cart-pole": CartPole}
+_MAKERS: dict[str, Callable[[], Environment]] = {
+    "cart-pole": CartPole,
+    "lunar-lander": LunarLander,
+}
 
 
 def register(name: str, maker: Callable[[], Environment]) -> None:
@@ -44,6 +48,7 @@ __all__ = [
     "CartPole",
     "CartPoleState",
     "Environment",
+    "LunarLander",
     "Spec",
     "State",
     "Transition",

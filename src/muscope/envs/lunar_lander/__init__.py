@@ -1,6 +1,10 @@
-"""Lunar Lander's rigid bodies in JAX: Box2D's step, part by part, and the MDP on top.
+"""Deterministic Lunar Lander in JAX: Box2D's rigid bodies, and Gymnasium's MDP on top.
 
-Every part equals Box2D by itself, and whole episodes agree with Box2D as often as Box2D with
-itself after a change of 1e-7 (``benchmarks/lander_parity.py``).  It is not registered yet: it
-is slow in large batches, and there are no presets that learn it.
+``bodies``, ``joints``, ``collide``, ``contacts``, ``impact`` and ``continuous`` are Box2D 2.3 part
+by part, ``world`` is one world step of it, ``snapshot`` the MDP, ``lanes`` what makes many at
+once cheap.  ``benchmarks/lander_parity.py`` has the differences from Box2D.
 """
+
+from muscope.envs.lunar_lander.environment import LunarLander
+
+__all__ = ["LunarLander"]

@@ -55,6 +55,11 @@ def replace(values: Scalars, body: int, value: Array) -> Scalars:
     return (changed[0], changed[1], changed[2])
 
 
+def mirrored(bodies: Bodies) -> Bodies:
+    """The same with the legs' places exchanged: what is written for body 1 then does body 2."""
+    return Bodies(*((lander, right, left) for lander, left, right in bodies))
+
+
 def origin(bodies: Bodies) -> tuple[Array, Array]:
     """The lander's origin, which is what an observation shows."""
     dx, dy = rotate(bodies.angle[0], 0.0, CENTRE)
@@ -75,8 +80,9 @@ def start() -> Bodies:
     )
 
 
-def accelerate(bodies: Bodies, force: Float[Array, "2"]) -> Bodies:
+def accelerate(bodies: Bodies, force: Float[Array, "2"] | None = None) -> Bodies:
     """Gravity on all bodies and a force (N) on the lander's centre, over one step."""
+    force = jnp.zeros(2) if force is None else force
     pull = INVERSE_MASS[0] * force
     vx = replace(bodies.vx, 0, bodies.vx[0] + STEP * pull[0])
     down = [v + STEP * GRAVITY for v in bodies.vy[1:]]

@@ -4,7 +4,8 @@ taken back to the moment of impact, solved there alone, without joints, and move
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 from muscope.envs.lunar_lander import contacts, touch
 from muscope.envs.lunar_lander.bodies import STEP, Bodies, replace
 from muscope.envs.lunar_lander.contacts import CENTRES, Impulses
-from muscope.envs.lunar_lander.impact import Sweep, time_of_impact
-from muscope.envs.lunar_lander.touch import SHAPES, Flags, Touch, choose, newest_first, tell
+from muscope.envs.lunar_lander.impact import Sweep, stays_clear, time_of_impact
+from muscope.envs.lunar_lander.touch import SHAPES, Touch, choose, newest, tell
 
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 20
@@ -37,7 +38,7 @@ class _Course(NamedTuple):
     since: Array
     """The time, 0 to 1, from which x0, y0 and angle0 are."""
     impulses: tuple[Impulses, Impulses]
-    flags: Flags
+    flag: Bool[Array, ""]
     off: tuple[Array, Array]
     """Contacts that did not touch at their time of impact and are left alone since."""
 
@@ -48,8 +49,8 @@ def advance(
     before: Bodies,
     touched: Touch,
     heights: Float[Array, "11"],
-    flags: Flags,
-) -> tuple[Bodies, Touch, Flags]:
+    flag: Bool[Array, ""],
+) -> tuple[Bodies, Touch, Bool[Array, ""]]:
     """One body after its times of impact within this step.
 
     Args:
@@ -58,25 +59,25 @@ def advance(
         before: at the step's beginning.
         touched: its contacts.
         heights: of the terrain, m.
-        flags: begun contacts.
+        flag: what Gymnasium was told of its contacts.
 
     """
-    numbers = (touched.left, touched.left + 1)
+    numbers = jnp.stack([touched.left, touched.left + 1])
 
     def times(course: _Course) -> tuple[Array, Array]:
         end = course.bodies
         sweep = Sweep(
             course.x0, course.y0, course.angle0, end.x[body], end.y[body], end.angle[body]
         )
-        found = []
-        for number, off in zip(numbers, course.off, strict=True):
-            impact = time_of_impact(
-                SHAPES[body], CENTRES[body], sweep, *touch.edge(heights, number)
-            )
+
+        def one(number: Array, off: Array) -> Array:
+            ends = touch.edge(heights, number)
+            impact = time_of_impact(SHAPES[body], CENTRES[body], sweep, *ends)
             hit = impact.touching & touch.exists(number) & ~off
             at = course.since + (1.0 - course.since) * impact.time
-            found.append(jnp.where(hit, at, 1.0))
-        return found[0], found[1]
+            return jnp.where(hit, at, 1.0)
+
+        return touch.halves(jax.vmap(one)(numbers, jnp.stack(course.off)))
 
     def event(course: _Course) -> _Course:
         left_time, right_time = times(course)
@@ -97,16 +98,16 @@ def advance(
         )
         real = jnp.where(right, touch.touching(matched[1]), touch.touching(matched[0]))
         goes = happens & real
-        there, after = _solve_alone(back, body, found, matched, touched.right_first, time, goes)
+        there, after = _solve_alone(
+            back, body, newest(touched, found), newest(touched, matched), time, goes
+        )
         updated = (goes | (happens & ~right), goes | (happens & right))
 
-        def told(flags, slot):
-            old, new, changes = slot
-            return choose(changes, tell(flags, body, old, new), flags), slot
-
         slots = tuple(zip(course.impulses, matched, updated, strict=True))
+        flag = course.flag
         # The contact that hits is told of first.
-        flags, _ = newest_first(right, told, course.flags, slots)
+        for old, new, changes in (choose(right, *slots[::-1]), choose(right, *slots)):
+            flag = jnp.where(changes, tell(flag, body, old, new), flag)
         kept = tuple(choose(u, new, old) for old, new, u in slots)
         missed = happens & ~real
         return _Course(
@@ -118,7 +119,7 @@ def advance(
             jnp.where(goes, there.angle[body], course.angle0),
             jnp.where(goes, time, course.since),
             (kept[0], kept[1]),
-            flags,
+            flag,
             (course.off[0] | (missed & ~right), course.off[1] | (missed & right)),
         )
 
@@ -132,58 +133,47 @@ def advance(
         before.angle[body],
         jnp.float32(0.0),
         touched.impulses,
-        flags,
+        flag,
         (no, no),
     )
     course = jax.lax.while_loop(lambda c: (c.events <= MOST_EVENTS) & c.more, event, begin)
-    return course.bodies, touched._replace(impulses=course.impulses), course.flags
+    return course.bodies, touched._replace(impulses=course.impulses), course.flag
 
 
 def _solve_alone(
-    bodies: Bodies,
-    body: int,
-    found: tuple,
-    matched: tuple,
-    right_first: Array,
-    time: Array,
-    goes: Array,
+    bodies: Bodies, body: int, found: tuple, matched: tuple, time: Array, goes: Array
 ) -> tuple[Bodies, Bodies]:
     """The body freed from the ground at the time of impact, and at the end of the step."""
     zero = jnp.float32(0.0)
     fresh = tuple(m._replace(normal=(zero, zero), tangent=(zero, zero)) for m in matched)
 
     def positions(carry):
-        bodies, count, _ = carry
-        close = jnp.array(True)
-        for manifold, impulses in zip(found, fresh, strict=True):
-            bodies, fine = contacts.solve_position(
-                bodies, body, manifold, impulses, BAUMGARTE, CLOSE_ENOUGH
-            )
+        bodies, close = carry[0], jnp.array(True)
+        for slot in zip(found, fresh, strict=True):
+            bodies, fine = contacts.solve_position(bodies, body, *slot, BAUMGARTE, CLOSE_ENOUGH)
             close &= fine
-        return bodies, count + 1, close
+        return bodies, carry[1] + 1, close
 
     def apart(carry):
         return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
 
     there, _, _ = jax.lax.while_loop(apart, positions, (bodies, 0, ~goes))
     constraints = tuple(
-        contacts.prepare(there, body, manifold, impulses)
-        for manifold, impulses in zip(found, fresh, strict=True)
+        contacts.prepare(there, body, *slot) for slot in zip(found, fresh, strict=True)
     )
 
-    def solve(bodies, slot):
-        constraint, impulses = slot
-        bodies, impulses = contacts.solve_velocity(bodies, body, constraint, impulses)
-        return bodies, (constraint, impulses)
+    def velocities(carry):
+        count, _, bodies, (first, second) = carry
+        bodies, first = contacts.solve_velocity(bodies, body, constraints[0], first)
+        bodies, second = contacts.solve_velocity(bodies, body, constraints[1], second)
+        solved = (bodies, (first, second))
+        return count + 1, _equal(solved, carry[2:]), *solved
 
-    def velocities(_, carry):
-        bodies, impulses = carry
-        slots = tuple(zip(constraints, impulses, strict=True))
-        bodies, slots = newest_first(right_first, solve, bodies, slots)
-        return bodies, tuple(slot[1] for slot in slots)
+    def changing(carry):
+        # Once an iteration changes no bit, none of the rest will.
+        return (carry[0] < VELOCITY_ITERATIONS) & ~carry[1]
 
-    rounds = jnp.where(goes, VELOCITY_ITERATIONS, 0)
-    after, _ = jax.lax.fori_loop(0, rounds, velocities, (there, fresh))
+    after = jax.lax.while_loop(changing, velocities, (0, ~goes, there, fresh))[2]
     left = (1.0 - time) * STEP
     after = after._replace(
         x=replace(after.x, body, after.x[body] + left * after.vx[body]),
@@ -191,3 +181,31 @@ def _solve_alone(
         angle=replace(after.angle, body, after.angle[body] + left * after.spin[body]),
     )
     return there, after
+
+
+def _equal(a: Any, b: Any) -> Bool[Array, ""]:
+    """Whether two structures are the same in every bit."""
+    same = [jnp.all(x == y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return functools.reduce(jnp.logical_and, same)
+
+
+def needed(
+    bodies: Bodies,
+    body: int,
+    before: Bodies,
+    touched: Touch,
+    heights: Float[Array, "11"],
+) -> Bool[Array, ""]:
+    """Whether a body may have a time of impact within this step; see :func:`advance`."""
+    sweep = _sweep(bodies, body, before)
+
+    def one(number: Array) -> Array:
+        ends = touch.edge(heights, number)
+        clear = stays_clear(SHAPES[body], CENTRES[body], sweep, *ends)
+        return touch.exists(number) & ~clear
+
+    return jnp.any(jax.vmap(one)(jnp.stack([touched.left, touched.left + 1])))
+
+
+def _sweep(bodies: Bodies, body: int, before: Bodies) -> Sweep:
+    return Sweep(*(at[body] for at in (*before[:3], *bodies[:3])))

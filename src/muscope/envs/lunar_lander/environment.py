@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from muscope.envs.base import Spec, Transition
-from muscope.envs.lunar_lander import flight, world
+from muscope.envs.lunar_lander import lanes, world
 from muscope.envs.lunar_lander.bodies import HEIGHT
-from muscope.envs.lunar_lander.world import World
+from muscope.envs.lunar_lander.snapshot import OVER, Snapshot, snapshot
 
 MOST_PUSH = 1000.0  # N
-MAIN_COST, SIDE_COST = 0.3, 0.03
 FLAT = slice(3, 8)  # the terrain's heights around the helipad
 
 
@@ -24,25 +23,7 @@ def terrain(heights: Float[Array, "12"]) -> Float[Array, "11"]:
     return 0.33 * (jnp.roll(flat, 1) + flat + jnp.roll(flat, -1))[:11]
 
 
-def observation(state: World) -> Float[Array, "8"]:
-    """Position, velocity, angle, spin, and whether each leg touches the ground."""
-    legs = jnp.stack(state.flags[1:]).astype(jnp.float32)
-    return jnp.concatenate([flight.observe(state.bodies), legs])
-
-
-def shaping(seen: Float[Array, "8"]) -> Float[Array, ""]:
-    """Gymnasium's potential: near the pad, slow, upright, legs down."""
-    near = jnp.sqrt(seen[0] * seen[0] + seen[1] * seen[1])
-    slow = jnp.sqrt(seen[2] * seen[2] + seen[3] * seen[3])
-    return -100 * (near + slow + jnp.abs(seen[4])) + 10 * (seen[6] + seen[7])
-
-
-def is_over(state: World) -> Bool[Array, ""]:
-    """Crashed, out of sight, or asleep."""
-    return state.flags[0] | (jnp.abs(observation(state)[0]) >= 1.0) | ~state.awake
-
-
-def begin(heights: Float[Array, "12"], force: Float[Array, "2"]) -> World:
+def begin(heights: Float[Array, "12"], force: Float[Array, "2"]) -> Snapshot:
     """The state after reset's hidden step.
 
     Args:
@@ -50,7 +31,8 @@ def begin(heights: Float[Array, "12"], force: Float[Array, "2"]) -> World:
         force: the initial push, N.
 
     """
-    return world.step(world.start(terrain(heights)), 0, force)
+    top = snapshot(world.start(terrain(heights)))
+    return lanes.launch(top, force)
 
 
 class LunarLander:
@@ -58,22 +40,15 @@ class LunarLander:
 
     spec = Spec(name="lunar-lander", num_actions=4, observation_shape=(8,), time_limit=1000)
 
-    def reset(self, key: Key[Array, ""]) -> World:
+    def reset(self, key: Key[Array, ""]) -> Snapshot:
         heights_key, force_key = jax.random.split(key)
         heights = jax.random.uniform(heights_key, (12,), maxval=HEIGHT / 2)
         force = jax.random.uniform(force_key, (2,), minval=-MOST_PUSH, maxval=MOST_PUSH)
         return begin(heights, force)
 
-    def step(self, state: World, action: Int[Array, ""]) -> Transition:
-        moved = world.step(state, action, jnp.zeros(2))
-        gain = shaping(observation(moved)) - shaping(observation(state))
-        side = (action == 1) | (action == 3)
-        cost = jnp.where(action == 2, MAIN_COST, jnp.where(side, SIDE_COST, 0.0))
-        ended = jnp.where(~moved.awake, 100.0, -100.0)
-        reward = jnp.where(is_over(moved), ended, gain - cost)
-        over = is_over(state)
-        following = jax.tree.map(lambda new, old: jnp.where(over, old, new), moved, state)
-        return Transition(following, jnp.where(over, 0.0, reward), is_over(following))
+    def step(self, state: Snapshot, action: Int[Array, ""]) -> Transition:
+        after, reward = lanes.step(state, action)
+        return Transition(after, reward, after.phase == OVER)
 
-    def observe(self, state: World) -> Float[Array, "8"]:
-        return observation(state)
+    def observe(self, state: Snapshot) -> Float[Array, "8"]:
+        return state.observation

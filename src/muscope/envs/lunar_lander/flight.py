@@ -11,15 +11,14 @@ from jaxtyping import Array, Float, Int
 from muscope.envs.lunar_lander import bodies as rigid
 from muscope.envs.lunar_lander import joints
 from muscope.envs.lunar_lander.bodies import INVERSE_INERTIA, INVERSE_MASS, SCALE, Bodies
-from muscope.envs.lunar_lander.joints import LEGS, Joint
+from muscope.envs.lunar_lander.joints import Joints
+from muscope.envs.lunar_lander.kernel import kernel
 
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 60
 MAIN_POWER, SIDE_POWER = 13.0, 0.6
 MAIN_BELOW = 4 / SCALE  # m
 SIDE_AWAY, SIDE_ABOVE, SIDE_OFFSET = 12 / SCALE, 14 / SCALE, 17 / SCALE  # m
-
-Joints = tuple[Joint, Joint]
 
 
 def fire(bodies: Bodies, action: Int[Array, ""] | int) -> Bodies:
@@ -53,34 +52,26 @@ def fly(bodies: Bodies, both: Joints, force: Float[Array, "2"]) -> tuple[Bodies,
 
     """
     bodies = rigid.accelerate(bodies, force)
-    left_mass, left = joints.prepare(bodies, both[0], LEGS[0])
-    right_mass, right = joints.prepare(bodies, both[1], LEGS[1])
-    # Box2D's list of joints has the newest in front: the right leg's.
-    bodies = joints.warm_start(bodies, right, right_mass, LEGS[1])
-    bodies = joints.warm_start(bodies, left, left_mass, LEGS[0])
+    bodies, both, masses = joints.begin(bodies, both)
 
-    def velocities(_, carry):
-        bodies, left, right = carry
-        bodies, right = joints.solve_velocity(bodies, right, right_mass, LEGS[1])
-        bodies, left = joints.solve_velocity(bodies, left, left_mass, LEGS[0])
-        return bodies, left, right
+    def velocities(carry, masses):
+        def iteration(_, carry):
+            return joints.solve_velocities(*carry, masses)
 
-    carry = (bodies, left, right)
-    bodies, left, right = jax.lax.fori_loop(0, VELOCITY_ITERATIONS, velocities, carry)
+        return jax.lax.fori_loop(0, VELOCITY_ITERATIONS, iteration, carry)
+
+    bodies, both = kernel(velocities)((bodies, both), masses)
     bodies = rigid.move(bodies)
 
     def positions(carry):
-        bodies, count, _ = carry
-        bodies, right_close = joints.solve_position(bodies, right.limit, LEGS[1])
-        bodies, left_close = joints.solve_position(bodies, left.limit, LEGS[0])
-        return bodies, count + 1, right_close & left_close
+        bodies, close = joints.solve_positions(carry[0], both)
+        return bodies, carry[1] + 1, close
 
     def apart(carry):
-        _, count, close = carry
-        return (count < POSITION_ITERATIONS) & ~close
+        return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
 
     bodies, _, _ = jax.lax.while_loop(apart, positions, (bodies, 0, jnp.array(False)))
-    return bodies, (left, right)
+    return bodies, both
 
 
 def observe(bodies: Bodies) -> Float[Array, "6"]:

@@ -7,6 +7,8 @@ Box2D finds them by GJK; shapes this small are searched exhaustively instead.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -62,14 +64,20 @@ class _Shapes(NamedTuple):
     end: Point
 
 
-def _corners(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[list[Point], Array, Point]:
-    """The polygon's vertices at a time, its angle and its origin."""
+def _place(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[Array, Point]:
+    """The polygon's angle and origin at a time."""
     angle = (1.0 - time) * sweep.angle0 + time * sweep.angle
     dx, dy = rotate(angle, *shapes.centre)
     x = (1.0 - time) * sweep.x0 + time * sweep.x - dx
     y = (1.0 - time) * sweep.y0 + time * sweep.y - dy
+    return angle, (x, y)
+
+
+def _corners(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[list[Point], Array, Point]:
+    """The polygon's vertices at a time, its angle and its origin."""
+    angle, origin = _place(shapes, sweep, time)
     turned = [rotate(angle, *vertex) for vertex in shapes.polygon.vertices]
-    return [(x + a, y + b) for a, b in turned], angle, (x, y)
+    return [(origin[0] + a, origin[1] + b) for a, b in turned], angle, origin
 
 
 def _nearest(point: Point, a: Point, b: Point) -> tuple[Array, Array]:
@@ -164,10 +172,16 @@ def _features(
     return distance, axis
 
 
-def _separation(
-    shapes: _Shapes, axis: _Axis, corners: list[Point], angle: Array, origin: Point
-) -> tuple[list[list[Array]], Point]:
-    """Along the axis, the separation for every choice of edge's end and polygon's vertex."""
+def _gap(shapes: _Shapes, sweep: Sweep, axis: _Axis, end: Point, vertex: Point, time: Array):
+    """Along the axis, the separation of an edge's end and a polygon's vertex at a time."""
+    angle, origin = _place(shapes, sweep, time)
+    turned = rotate(angle, vertex[0], vertex[1])
+    corner = (origin[0] + turned[0], origin[1] + turned[1])
+    return _along(axis, *_axis_at(axis, angle, origin), end, corner)
+
+
+def _axis_at(axis: _Axis, angle: Array, origin: Point) -> tuple[Point, Point]:
+    """The axis' direction and a point of its reference face, in the world."""
     turned = rotate(angle, axis.x, axis.y)
     place = rotate(angle, axis.at_x, axis.at_y)
     on_face = axis.kind == FACE
@@ -176,26 +190,32 @@ def _separation(
         jnp.where(on_face, origin[0] + place[0], axis.at_x),
         jnp.where(on_face, origin[1] + place[1], axis.at_y),
     )
-    found = []
-    for end in (shapes.start, shapes.end):
-        row = []
-        for corner in corners:
-            between = dot(less(corner, end), normal)
-            from_edge = dot(less(corner, at), normal)
-            from_face = dot(less(end, at), normal)
-            row.append(pick(axis.kind, [between, from_edge, from_face]))
-        found.append(row)
-    return found, normal
+    return normal, at
 
 
-def _least(found: list[list[Array]]) -> tuple[Array, Array]:
-    """The smallest separation and which pair has it (the first of equal ones)."""
-    flat = [value for row in found for value in row]
-    best, index = flat[0], jnp.int32(0)
-    for i, value in enumerate(flat[1:], start=1):
-        index = jnp.where(value < best, i, index)
-        best = jnp.minimum(best, value)
-    return best, index
+def _along(axis: _Axis, normal: Point, at: Point, end: Point, corner: Point) -> Array:
+    between = dot(less(corner, end), normal)
+    from_edge = dot(less(corner, at), normal)
+    from_face = dot(less(end, at), normal)
+    return pick(axis.kind, [between, from_edge, from_face])
+
+
+def _least(shapes: _Shapes, sweep: Sweep, axis: _Axis, time: Array) -> tuple[Array, Point, Point]:
+    """The smallest separation along the axis, and the end and the vertex that have it (the
+    first of equal ones).
+    """
+    corners, angle, origin = _corners(shapes, sweep, time)
+    normal, at = _axis_at(axis, angle, origin)
+    best, of_edge, of_polygon = jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0)
+    for k, end in enumerate((shapes.start, shapes.end)):
+        for i, corner in enumerate(corners):
+            gap = _along(axis, normal, at, end, corner)
+            of_edge = jnp.where(gap < best, k, of_edge)
+            of_polygon = jnp.where(gap < best, i, of_polygon)
+            best = jnp.minimum(gap, best)
+    vertices = [(jnp.float32(x), jnp.float32(y)) for x, y in shapes.polygon.vertices]
+    end = pick_point(of_edge, [shapes.start, shapes.end])
+    return best, end, pick_point(of_polygon, vertices)
 
 
 def time_of_impact(
@@ -217,13 +237,7 @@ def time_of_impact(
     """
     shapes = _Shapes(polygon, centre, (start[0], start[1]), (end[0], end[1]))
 
-    def separations(axis: _Axis, time: Array) -> list[list[Array]]:
-        return _separation(shapes, axis, *_corners(shapes, sweep, time))[0]
-
-    def evaluate(axis: _Axis, pair: Array, time: Array) -> Array:
-        return pick(pair, [value for row in separations(axis, time) for value in row])
-
-    def root(axis: _Axis, pair: Array, low: Array, high: Array, s1: Array, s2: Array) -> Array:
+    def root(gap: Callable[[Array], Array], low: Array, high: Array, s1: Array, s2: Array) -> Array:
         """Bisection and secant in turn, bisection first."""
 
         def going(carry):
@@ -233,7 +247,7 @@ def time_of_impact(
             count, a, b, sa, sb, _, _ = carry
             secant = a + (TARGET - sa) * (b - a) / jnp.where(sb == sa, 1.0, sb - sa)
             time = jnp.where(count % 2 == 1, secant, 0.5 * (a + b))
-            s = evaluate(axis, pair, time)
+            s = gap(time)
             done = jnp.abs(s - TARGET) < TOLERANCE
             above = s > TARGET
             return (
@@ -252,14 +266,18 @@ def time_of_impact(
     def push(carry):
         """Pull the end of the interval back to where the deepest pair is at the target."""
         count, axis, t1, t2, time, touching, _, done = carry
-        s2, pair = _least(separations(axis, t2))
+        s2, corner, vertex = _least(shapes, sweep, axis, t2)
+
+        def gap(time: Array) -> Array:
+            return _gap(shapes, sweep, axis, corner, vertex, time)
+
         apart, near = s2 > TARGET + TOLERANCE, s2 > TARGET - TOLERANCE
-        s1 = evaluate(axis, pair, t1)
+        s1 = gap(t1)
         failed = s1 < TARGET - TOLERANCE
         at_once = s1 <= TARGET + TOLERANCE
         ends = apart | (~near & (failed | at_once))
         advanced = ~apart & near
-        found = root(axis, pair, t1, t2, s1, s2)
+        found = root(gap, t1, t2, s1, s2)
         return (
             count + 1,
             axis,
@@ -292,3 +310,32 @@ def time_of_impact(
     begin = (jnp.int32(0), jnp.float32(0.0), jnp.float32(0.0), jnp.array(False), jnp.array(False))
     _, _, time, touching, _ = jax.lax.while_loop(lambda carry: ~carry[4], round_, begin)
     return Impact(time, touching)
+
+
+def stays_clear(
+    polygon: Polygon,
+    centre: tuple[np.float32, np.float32],
+    sweep: Sweep,
+    start: Float[Array, "2"],
+    end: Float[Array, "2"],
+) -> Bool[Array, ""]:
+    """Whether a polygon is too far from an edge for an impact all through the step.
+
+    True only if it is certain: before and after, the whole polygon is beyond the edge's line or
+    beyond one of its ends, and by more than turning in between can take away.
+    """
+    shapes = _Shapes(polygon, centre, (start[0], start[1]), (end[0], end[1]))
+    side = less(shapes.end, shapes.start)
+    length = jnp.sqrt(dot(side, side))
+    up = (-side[1] / length, side[0] / length)
+    radius = np.sqrt(((polygon.vertices - np.array(centre)) ** 2).sum(axis=1)).max()
+    turn = sweep.angle - sweep.angle0
+    # A corner leaves the chord of its arc by at most radius * turn^2 / 8.
+    enough = TARGET + TOLERANCE + np.float32(radius / 8) * turn * turn
+    clear = []
+    for corners in (_corners(shapes, sweep, jnp.float32(t))[0] for t in (0.0, 1.0)):
+        above = functools.reduce(jnp.minimum, [dot(up, less(c, shapes.start)) for c in corners])
+        left = functools.reduce(jnp.maximum, [c[0] for c in corners]) < start[0] - enough
+        right = functools.reduce(jnp.minimum, [c[0] for c in corners]) > end[0] + enough
+        clear.append(jnp.stack([above > enough, left, right]))
+    return jnp.any(clear[0] & clear[1])

@@ -65,19 +65,27 @@ class Joint(NamedTuple):
     limit: Int[Array, ""]
 
 
+Joints = tuple[Joint, Joint]
+"""The left leg's and the right leg's."""
+
+
 class Mass(NamedTuple):
-    """Lever arms of one step and the symmetric matrix K of point and angle."""
+    """What a step's velocity iterations need of a joint's geometry; it does not change in them."""
 
     ax: Float[Array, ""]
+    """Lever arms of lander (a) and leg (b), m."""
     ay: Float[Array, ""]
     bx: Float[Array, ""]
     by: Float[Array, ""]
-    xx: Float[Array, ""]
-    xy: Float[Array, ""]
-    yy: Float[Array, ""]
     xz: Float[Array, ""]
+    """Of K, the symmetric matrix of point and angle."""
     yz: Float[Array, ""]
-    zz: Float[Array, ""]
+    whole: tuple[Array, ...]
+    """Upper triangle of the inverse of K: xx, xy, xz, yy, yz, zz."""
+    point: tuple[Array, ...]
+    """The same of K without the angle: xx, xy, yy."""
+    side: Float[Array, ""]
+    """1 at the lower limit, -1 at the upper: the sign of the impulses it can give; else 0."""
 
 
 def start() -> Joint:
@@ -98,23 +106,25 @@ def prepare(bodies: Bodies, joint: Joint, leg: Leg) -> tuple[Mass, Joint]:
     ax, ay, bx, by = _arms(bodies, leg)
     m = INVERSE_MASS[0] + INVERSE_MASS[leg.body]
     ia, ib = INVERSE_INERTIA[0], INVERSE_INERTIA[leg.body]
-    mass = Mass(
-        ax,
-        ay,
-        bx,
-        by,
-        xx=m + ay * ay * ia + by * by * ib,
-        xy=-ay * ax * ia - by * bx * ib,
-        yy=m + ax * ax * ia + bx * bx * ib,
-        xz=-ay * ia - by * ib,
-        yz=ax * ia + bx * ib,
-        zz=jnp.float32(ia + ib),
-    )
+    xx, xy = m + ay * ay * ia + by * by * ib, -ay * ax * ia - by * bx * ib
+    yy, xz, yz = m + ax * ax * ia + bx * bx * ib, -ay * ia - by * ib, ax * ia + bx * ib
     angle = bodies.angle[leg.body] - bodies.angle[0] - leg.reference
     limit = jnp.where(angle <= leg.lower, -1, jnp.where(angle >= leg.upper, 1, 0))
     kept = (limit != 0) & (limit == joint.limit)
     impulse = jnp.where(kept, joint.limit_impulse, 0.0)
+    whole = _inverse(xx, xy, xz, yy, yz, jnp.float32(ia + ib))
+    scale = 1.0 / (xx * yy - xy * xy)
+    point = (scale * yy, -scale * xy, scale * xx)
+    mass = Mass(ax, ay, bx, by, xz, yz, whole, point, -limit.astype(jnp.float32))
     return mass, joint._replace(limit_impulse=impulse, limit=limit)
+
+
+def _inverse(xx: Array, xy: Array, xz: Array, yy: Array, yz: Array, zz: Array) -> tuple[Array, ...]:
+    """The upper triangle of a symmetric 3 x 3 matrix's inverse, row by row."""
+    cx, cy, cz = yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz
+    scale = 1.0 / (xx * cx + xy * cy + xz * cz)
+    rest = (xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy)
+    return tuple(scale * minor for minor in (cx, cy, cz, *rest))
 
 
 def push(bodies: Bodies, mass: Mass, leg: Leg, x: Array, y: Array, torque: Array) -> Bodies:
@@ -137,23 +147,6 @@ def warm_start(bodies: Bodies, joint: Joint, mass: Mass, leg: Leg) -> Bodies:
     return push(bodies, mass, leg, joint.x, joint.y, joint.motor + joint.limit_impulse)
 
 
-def _solve_point(mass: Mass, x: Array, y: Array) -> tuple[Array, Array]:
-    scale = 1.0 / (mass.xx * mass.yy - mass.xy * mass.xy)
-    return scale * (mass.yy * x - mass.xy * y), scale * (mass.xx * y - mass.xy * x)
-
-
-def _solve_all(mass: Mass, x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
-    """Cramer's rule for the symmetric K, in Box2D's order of cross products."""
-    xx, xy, yy, xz, yz, zz = mass[4:]
-    cx, cy, cz = yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz
-    scale = 1.0 / (xx * cx + xy * cy + xz * cz)
-    first = scale * (x * cx + y * cy + z * cz)
-    bx, by, bz = y * zz - z * yz, z * xz - x * zz, x * yz - y * xz
-    second = scale * (xx * bx + xy * by + xz * bz)
-    ex, ey, ez = yy * z - yz * y, yz * x - xy * z, xy * y - yy * x
-    return first, second, scale * (xx * ex + xy * ey + xz * ez)
-
-
 def solve_velocity(bodies: Bodies, joint: Joint, mass: Mass, leg: Leg) -> tuple[Bodies, Joint]:
     """One velocity iteration: the motor, then the anchor with the limit if it is reached."""
     i = leg.body
@@ -166,20 +159,18 @@ def solve_velocity(bodies: Bodies, joint: Joint, mass: Mass, leg: Leg) -> tuple[
 
     gap_x = bodies.vx[i] - spin[i] * mass.by - bodies.vx[0] + spin[0] * mass.ay
     gap_y = bodies.vy[i] + spin[i] * mass.bx - bodies.vy[0] - spin[0] * mass.ax
-    full = [-part for part in _solve_all(mass, gap_x, gap_y, spin[i] - spin[0])]
+    gap_z = spin[i] - spin[0]
+    xx, xy, xz, yy, yz, zz = mass.whole
+    torque = -(xz * gap_x + yz * gap_y + zz * gap_z)
     # A limit only pushes: where it would pull, it lets go and the anchor is solved alone.
-    total = joint.limit_impulse + full[2]
-    active = joint.limit != 0
-    holds = active & jnp.where(joint.limit < 0, total >= 0, total <= 0)
-    released = jnp.where(active, joint.limit_impulse, 0.0)
-    alone = _solve_point(mass, released * mass.xz - gap_x, released * mass.yz - gap_y)
-    x, y = jnp.where(holds, full[0], alone[0]), jnp.where(holds, full[1], alone[1])
-    torque = jnp.where(holds, full[2], -released)
-    joint = joint._replace(
-        x=joint.x + x,
-        y=joint.y + y,
-        limit_impulse=jnp.where(holds, total, jnp.where(active, 0.0, joint.limit_impulse)),
-    )
+    holds = (mass.side != 0) & (mass.side * (joint.limit_impulse + torque) >= 0)
+    rest_x = joint.limit_impulse * mass.xz - gap_x
+    rest_y = joint.limit_impulse * mass.yz - gap_y
+    p_xx, p_xy, p_yy = mass.point
+    x = jnp.where(holds, -(xx * gap_x + xy * gap_y + xz * gap_z), p_xx * rest_x + p_xy * rest_y)
+    y = jnp.where(holds, -(xy * gap_x + yy * gap_y + yz * gap_z), p_xy * rest_x + p_yy * rest_y)
+    torque = jnp.where(holds, torque, -joint.limit_impulse)
+    joint = joint._replace(x=joint.x + x, y=joint.y + y, limit_impulse=joint.limit_impulse + torque)
     return push(bodies, mass, leg, x, y, torque), joint
 
 
@@ -219,3 +210,31 @@ def solve_position(
     )
     close = jnp.sqrt(gap_x * gap_x + gap_y * gap_y) <= LINEAR_SLOP
     return moved, close & (error <= ANGULAR_SLOP)
+
+
+# Box2D's list of joints has the newest in front: the right leg's.
+
+
+def begin(bodies: Bodies, both: Joints) -> tuple[Bodies, Joints, tuple[Mass, Mass]]:
+    """Both joints' masses, and velocities after last step's impulses."""
+    left_mass, left = prepare(bodies, both[0], LEGS[0])
+    right_mass, right = prepare(bodies, both[1], LEGS[1])
+    bodies = warm_start(bodies, right, right_mass, LEGS[1])
+    bodies = warm_start(bodies, left, left_mass, LEGS[0])
+    return bodies, (left, right), (left_mass, right_mass)
+
+
+def solve_velocities(
+    bodies: Bodies, both: Joints, masses: tuple[Mass, Mass]
+) -> tuple[Bodies, Joints]:
+    """One velocity iteration of both joints."""
+    bodies, right = solve_velocity(bodies, both[1], masses[1], LEGS[1])
+    bodies, left = solve_velocity(bodies, both[0], masses[0], LEGS[0])
+    return bodies, (left, right)
+
+
+def solve_positions(bodies: Bodies, both: Joints) -> tuple[Bodies, Bool[Array, ""]]:
+    """One position iteration of both joints, and whether both were close enough."""
+    bodies, right_close = solve_position(bodies, both[1].limit, LEGS[1])
+    bodies, left_close = solve_position(bodies, both[0].limit, LEGS[0])
+    return bodies, right_close & left_close

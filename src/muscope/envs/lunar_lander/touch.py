@@ -8,7 +8,6 @@ of their beginnings and ends in that order, so a slot remembers which is the new
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,9 +23,6 @@ SHAPES = (LANDER, LEG, LEG)
 EDGES = 10
 CHUNK = 2.0  # m
 MARGIN = 0.22  # m, at which Box2D's enlarged boxes of a slow body and an edge meet
-
-Flags = tuple[Bool[Array, ""], Bool[Array, ""], Bool[Array, ""]]
-"""Begun contacts: the lander ever, the left leg now, the right leg now."""
 
 
 class Touch(NamedTuple):
@@ -75,7 +71,12 @@ def manifolds(
         found = contacts.in_order(found)
         return found._replace(touching=found.touching & exists(number))
 
-    return one(left), one(left + 1)
+    return halves(jax.vmap(one)(jnp.stack([left, left + 1])))
+
+
+def halves(both: Any) -> tuple[Any, Any]:
+    """The two entries of a structure's leading axis."""
+    return jax.tree.map(lambda x: x[0], both), jax.tree.map(lambda x: x[1], both)
 
 
 def touching(impulses: Impulses) -> Bool[Array, ""]:
@@ -88,25 +89,19 @@ def choose(condition: Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def newest_first(
-    right_first: Array, act: Callable[[Any, Any], tuple[Any, Any]], state: Any, slots: Any
-) -> tuple[Any, Any]:
-    """``act(state, slot) -> (state, slot)`` for both slots, the newer contact's before."""
+def newest(touched: Touch, slots: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The left and the right slot with the newer contact's in front; twice gives them back."""
     left, right = slots
-    state, first = act(state, choose(right_first, right, left))
-    state, second = act(state, choose(right_first, left, right))
-    return state, (choose(right_first, second, first), choose(right_first, first, second))
+    first = touched.right_first
+    return choose(first, right, left), choose(first, left, right)
 
 
-def tell(flags: Flags, body: int, old: Impulses, new: Impulses) -> Flags:
+def tell(flag: Bool[Array, ""], body: int, old: Impulses, new: Impulses) -> Bool[Array, ""]:
     """Gymnasium's listener: the lander's first touch ends the game; a leg's flag is set by any
     beginning and cleared by any end, although another edge may still be touched.
     """
     begins, ends = ~touching(old) & touching(new), touching(old) & ~touching(new)
-    if body == 0:
-        return flags[0] | begins, flags[1], flags[2]
-    changed = jnp.where(begins, True, jnp.where(ends, False, flags[body]))
-    return (flags[0], changed, flags[2]) if body == 1 else (flags[0], flags[1], changed)
+    return flag | begins if body == 0 else (flag | begins) & ~ends
 
 
 def follow(

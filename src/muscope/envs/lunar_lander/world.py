@@ -8,7 +8,8 @@ lander, then the left leg, as Box2D's lists have them.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,9 @@ from jaxtyping import Array, Bool, Float, Int
 from muscope.envs.lunar_lander import bodies as rigid
 from muscope.envs.lunar_lander import contacts, continuous, flight, joints, touch
 from muscope.envs.lunar_lander.bodies import STEP, Bodies
-from muscope.envs.lunar_lander.flight import POSITION_ITERATIONS, VELOCITY_ITERATIONS, Joints
-from muscope.envs.lunar_lander.joints import LEGS
-from muscope.envs.lunar_lander.touch import Flags, Touch, newest_first, tell
+from muscope.envs.lunar_lander.flight import POSITION_ITERATIONS, VELOCITY_ITERATIONS
+from muscope.envs.lunar_lander.joints import Joints
+from muscope.envs.lunar_lander.touch import Touch, halves, newest, tell
 
 ORDER = (2, 0, 1)  # bodies in the order in which their contacts are solved
 STILL = np.float32(0.01**2)  # (m/s)^2
@@ -37,7 +38,8 @@ class World(NamedTuple):
     still: tuple[Array, Array, Array]
     """s, how long each body has been at rest."""
     awake: Bool[Array, ""]
-    flags: Flags
+    flags: tuple[Array, Array, Array]
+    """Contacts that Gymnasium was told of: the lander's ever, the left leg's now, the right's."""
     heights: Float[Array, "11"]
     """m, of the terrain every two metres."""
 
@@ -56,118 +58,147 @@ def start(heights: Float[Array, "11"]) -> World:
     )
 
 
-def step(world: World, action: Int[Array, ""] | int, force: Float[Array, "2"]) -> World:
+def step(world: World, action: Int[Array, ""] | int) -> World:
     """Fire an engine, then let 1/50 s pass.
 
     Args:
         world: the state before.
         action: 0 nothing, 1 left, 2 main, 3 right engine.
-        force: N on the lander, the random push of the first step; 0 later.
 
     """
+    return impacts(*settle(world, action))
+
+
+def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
+    """A step without times of impact, and the bodies at its beginning."""
     bodies = flight.fire(world.bodies, action)
-    before, flags = bodies, world.flags
-    touches, found = [], []
-    for body, old in enumerate(world.touches):
-        touched, previous, manifolds = touch.follow(bodies, body, old, world.heights)
+    before = bodies
 
-        def told(flags, slot, body=body):
-            return tell(flags, body, *slot), slot
+    def follow(body, bodies, old):
+        return touch.follow(bodies, body, old, world.heights)
 
-        slots = tuple(zip(previous, touched.impulses, strict=True))
-        flags, _ = newest_first(touched.right_first, told, flags, slots)
-        touches.append(touched)
-        found.append(manifolds)
+    touches, previous, found = zip(*_of_each(follow, _views(bodies), world.touches), strict=True)
+    flags = list(world.flags)
+    for body, (touched, was) in enumerate(zip(touches, previous, strict=True)):
+        for old, new in newest(touched, tuple(zip(was, touched.impulses, strict=True))):
+            flags[body] = tell(flags[body], body, old, new)
 
-    bodies = rigid.accelerate(bodies, force)
-    bodies, both, solved = _solve(bodies, world.joints, touches, found)
-    bodies, still, awake = _sleep(bodies, world.still, solved)
-    for body in range(3):
-        bodies, touches[body], flags = continuous.advance(
-            bodies, body, before, touches[body], world.heights, flags
-        )
-    return World(
-        bodies,
-        both,
-        (touches[0], touches[1], touches[2]),
-        still,
-        world.awake & awake,
-        flags,
-        world.heights,
-    )
+    bodies = rigid.accelerate(bodies)
+    bodies, both, impulses, solved = _solve(bodies, world.joints, touches, found)
+    touches = tuple(t._replace(impulses=i) for t, i in zip(touches, impulses, strict=True))
+    bodies, still, awake = sleep(bodies, world.still, solved)
+    awake = world.awake & awake
+    return World(bodies, both, touches, still, awake, tuple(flags), world.heights), before
+
+
+def impacts(world: World, before: Bodies) -> World:
+    """The world after the step's times of impact.
+
+    Args:
+        world: at the end of :func:`settle`.
+        before: its bodies at the step's beginning; only their places matter.
+
+    """
+
+    def advance(body, bodies, before, touched, flag):
+        return continuous.advance(bodies, body, before, touched, world.heights, flag)
+
+    ended = _of_each(advance, _views(world.bodies), _views(before), world.touches, world.flags)
+    moved, touches, flags = zip(*ended, strict=True)
+    lander, left, right = moved
+    bodies = Bodies(*((a[0], b[1], c[1]) for a, b, c in zip(lander, left, right, strict=True)))
+    return world._replace(bodies=bodies, touches=touches, flags=flags)
+
+
+def may_hit(world: World, before: Bodies) -> Bool[Array, ""]:
+    """Whether :func:`impacts` may change anything; never wrongly false."""
+
+    def needed(body, bodies, before, touched):
+        return continuous.needed(bodies, body, before, touched, world.heights)
+
+    lander, left, right = _of_each(needed, _views(world.bodies), _views(before), world.touches)
+    return lander | left | right
+
+
+def _views(bodies: Bodies) -> tuple[Bodies, Bodies, Bodies]:
+    """What each body's own part of a step is given: either leg is body 1 of what it sees."""
+    return bodies, bodies, rigid.mirrored(bodies)
+
+
+def _of_each(one: Callable[..., Any], *values: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """``one(body, *values of that body)`` for the lander, and for both legs side by side."""
+    lander, left, right = zip(*values, strict=True)
+    legs = jax.tree.map(lambda a, b: jnp.stack([a, b]), left, right)
+    return one(0, *lander), *halves(jax.vmap(functools.partial(one, 1))(*legs))
 
 
 def _solve(
-    bodies: Bodies, both: Joints, touches: list[Touch], found: list
-) -> tuple[Bodies, Joints, Bool[Array, ""]]:
-    """Velocities, then positions; ``touches`` get their new impulses."""
-    constraints = [
-        tuple(
-            contacts.prepare(bodies, body, manifold, impulses)
-            for manifold, impulses in zip(found[body], touches[body].impulses, strict=True)
-        )
-        for body in range(3)
-    ]
-    for body in ORDER:
+    bodies: Bodies, both: Joints, touches: Sequence[Touch], found: Sequence[Any]
+) -> tuple[Bodies, Joints, tuple[Any, ...], Bool[Array, ""]]:
+    """Velocities, then positions.
 
-        def warm(bodies, slot, body=body):
-            return contacts.warm_start(bodies, body, *slot), slot
+    Returns:
+        Bodies and joints, per body the impulses of its two slots, and whether the positions
+        came close enough.
 
-        slots = tuple(zip(constraints[body], touches[body].impulses, strict=True))
-        bodies, _ = newest_first(touches[body].right_first, warm, bodies, slots)
-    left_mass, left = joints.prepare(bodies, both[0], LEGS[0])
-    right_mass, right = joints.prepare(bodies, both[1], LEGS[1])
-    bodies = joints.warm_start(bodies, right, right_mass, LEGS[1])
-    bodies = joints.warm_start(bodies, left, left_mass, LEGS[0])
+    """
+    # Per body in the order of solving, the newer contact in front.
+    manifolds = [newest(touches[body], found[body]) for body in ORDER]
+    impulses = [newest(touches[body], touches[body].impulses) for body in ORDER]
+    constraints = _constraints(bodies, manifolds, impulses)
+    for body, c, i in zip(ORDER, constraints, impulses, strict=True):
+        for slot in zip(c, i, strict=True):
+            bodies = contacts.warm_start(bodies, body, *slot)
+    bodies, both, masses = joints.begin(bodies, both)
 
     def velocities(_, carry):
-        bodies, left, right, impulses = carry
-        bodies, right = joints.solve_velocity(bodies, right, right_mass, LEGS[1])
-        bodies, left = joints.solve_velocity(bodies, left, left_mass, LEGS[0])
-        solved = list(impulses)
-        for body in ORDER:
+        bodies, both, impulses = carry
+        bodies, both = joints.solve_velocities(bodies, both, masses)
+        solved = []
+        for body, c, i in zip(ORDER, constraints, impulses, strict=True):
+            bodies, first = contacts.solve_velocity(bodies, body, c[0], i[0])
+            bodies, second = contacts.solve_velocity(bodies, body, c[1], i[1])
+            solved.append((first, second))
+        return bodies, both, solved
 
-            def solve(bodies, slot, body=body):
-                bodies, changed = contacts.solve_velocity(bodies, body, *slot)
-                return bodies, (slot[0], changed)
-
-            slots = tuple(zip(constraints[body], impulses[body], strict=True))
-            bodies, slots = newest_first(touches[body].right_first, solve, bodies, slots)
-            solved[body] = (slots[0][1], slots[1][1])
-        return bodies, left, right, tuple(solved)
-
-    carry = (bodies, left, right, tuple(touched.impulses for touched in touches))
-    carry = jax.lax.fori_loop(0, VELOCITY_ITERATIONS, velocities, carry)
-    bodies, left, right, impulses = carry
-    for body in range(3):
-        touches[body] = touches[body]._replace(impulses=impulses[body])
+    carry = (bodies, both, impulses)
+    bodies, both, impulses = jax.lax.fori_loop(0, VELOCITY_ITERATIONS, velocities, carry)
     bodies = rigid.move(bodies)
 
     def positions(carry):
-        bodies, count, _ = carry
-        close = jnp.array(True)
-        for body in ORDER:
-
-            def solve(state, slot, body=body):
-                bodies, close = state
+        bodies, close = carry[0], jnp.array(True)
+        for body, m, i in zip(ORDER, manifolds, impulses, strict=True):
+            for slot in zip(m, i, strict=True):
                 bodies, fine = contacts.solve_position(bodies, body, *slot)
-                return (bodies, close & fine), slot
-
-            slots = tuple(zip(found[body], impulses[body], strict=True))
-            right_first = touches[body].right_first
-            (bodies, close), _ = newest_first(right_first, solve, (bodies, close), slots)
-        bodies, right_close = joints.solve_position(bodies, right.limit, LEGS[1])
-        bodies, left_close = joints.solve_position(bodies, left.limit, LEGS[0])
-        return bodies, count + 1, close & right_close & left_close
+                close &= fine
+        bodies, fine = joints.solve_positions(bodies, both)
+        return bodies, carry[1] + 1, close & fine
 
     def apart(carry):
         return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
 
     bodies, _, solved = jax.lax.while_loop(apart, positions, (bodies, 0, jnp.array(False)))
-    return bodies, (left, right), solved
+    kept = {b: newest(touches[b], i) for b, i in zip(ORDER, impulses, strict=True)}
+    return bodies, both, tuple(kept[body] for body in range(3)), solved
 
 
-def _sleep(
+def _constraints(bodies: Bodies, manifolds: list, impulses: list) -> list[tuple[Any, Any]]:
+    """What :func:`contacts.prepare` gives, per body in the order of solving."""
+
+    def one(body, bodies, manifolds, impulses):
+        def slot(manifold, impulses):
+            return contacts.prepare(bodies, body, manifold, impulses)
+
+        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), *zip(manifolds, impulses, strict=True))
+        return halves(jax.vmap(slot)(*both))
+
+    by_body = [dict(zip(ORDER, values, strict=True)) for values in (manifolds, impulses)]
+    given = [tuple(values[body] for body in range(3)) for values in by_body]
+    found = _of_each(one, _views(bodies), *given)
+    return [found[body] for body in ORDER]
+
+
+def sleep(
     bodies: Bodies, still: tuple[Array, Array, Array], solved: Bool[Array, ""]
 ) -> tuple[Bodies, tuple[Array, Array, Array], Bool[Array, ""]]:
     """Everything falls asleep when all bodies have been at rest for half a second."""

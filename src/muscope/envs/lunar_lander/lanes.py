@@ -1,0 +1,173 @@
+"""Stepping many lanes, each at its own price.
+
+A step with contacts costs some fifty times a step of free flight, one with a time of impact
+more, and few lanes need them at a time.  So lanes are sorted by what they need: those that fly
+are stepped in blocks of one size, those near the ground in smaller ones, those that may hit it
+in smaller ones again, and those whose episode is over not at all.
+
+A block has the same size whatever the number of lanes, and on CPU its program is kept apart from
+its surroundings.  So a state steps to the same bits alone and among any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float, Int
+
+from muscope.envs.lunar_lander import snapshot, world
+from muscope.envs.lunar_lander.kernel import apart
+from muscope.envs.lunar_lander.snapshot import FLYING, NEAR, Snapshot
+from muscope.envs.lunar_lander.world import World
+
+Moved = tuple[Snapshot, Float[Array, "..."]]
+"""A state and the reward for getting there."""
+
+
+def step(state: Snapshot, action: Int[Array, ""]) -> tuple[Snapshot, Float[Array, ""]]:
+    """One lane's next state and reward; a state that is over stays, with reward 0.
+
+    Args:
+        state: one state; under ``jax.vmap``, however nested, all lanes are sorted together.
+        action: 0 nothing, 1 left, 2 main, 3 right engine.
+
+    """
+    return _one_lane(_step_lanes, state, action)
+
+
+def launch(state: Snapshot, force: Float[Array, "2"]) -> Snapshot:
+    """A first step, far from the ground: ``force`` (N) pushes the lander, no engine is on."""
+    return _one_lane(_launch_lanes, state, force)
+
+
+def _one_lane(lanes: Callable[..., Any], *given: Any) -> Any:
+    one = jax.tree.map(lambda x: x[None], given)
+    return jax.tree.map(lambda x: x[0], lanes(*one))
+
+
+def _for_lanes(lanes: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of [L, ...] under ``jax.vmap``: every further axis becomes more lanes."""
+    mapped = custom_vmap(lanes)
+
+    @mapped.def_vmap
+    def more(size, batched, *given):
+        def flat(x, has_axis):
+            x = x if has_axis else jnp.broadcast_to(x, (size, *x.shape))
+            return x.reshape(-1, *x.shape[2:])
+
+        out = mapped(*jax.tree.map(flat, given, tuple(batched)))
+        out = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return mapped
+
+
+def _block(lanes: int, of_cpu: int, share: int) -> int:
+    """Lanes stepped at once.  On CPU larger blocks are no faster; an accelerator takes as many as
+    may need it at a time.
+    """
+    return of_cpu if jax.default_backend() == "cpu" else -(-lanes // share)
+
+
+@_for_lanes
+def _step_lanes(state: Snapshot, action: Int[Array, "L"]) -> tuple[Snapshot, Float[Array, "L"]]:
+    lanes = action.shape[0]
+    given, moved = (state, action), (state, jnp.zeros((lanes,)))
+    size = _block(lanes, 128, 1)
+    moved = _step_some(_fly, size, state.phase == FLYING, given, moved)
+    nothing = Touchdown(jnp.zeros((lanes, 9)), jnp.zeros((lanes,), bool))
+    size = _block(lanes, 32, 8)
+    moved, touched = _step_some(_settle, size, state.phase == NEAR, given, (moved, nothing))
+    given = (state, action, moved[0], touched)
+    return _step_some(_hit, _block(lanes, 16, 32), touched.hits, given, moved)
+
+
+@_for_lanes
+def _launch_lanes(state: Snapshot, force: Float[Array, "L 2"]) -> Snapshot:
+    lanes = force.shape[0]
+    everyone = jnp.ones((lanes,), bool)
+    return _step_some(_launch, _block(lanes, 128, 1), everyone, (state, force), state)
+
+
+def _moved(before: Snapshot, action: Int[Array, ""], world_: World) -> Moved:
+    after = snapshot.snapshot(world_)
+    return after, snapshot.reward(before, after, action)
+
+
+def _fly(state: Snapshot, action: Int[Array, ""]) -> Moved:
+    return _moved(state, action, snapshot.fly(snapshot.unpack(state.world), action, jnp.zeros(2)))
+
+
+def _launch(state: Snapshot, force: Float[Array, "2"]) -> Snapshot:
+    return snapshot.snapshot(snapshot.fly(snapshot.unpack(state.world), jnp.int32(0), force))
+
+
+class Touchdown(NamedTuple):
+    """What times of impact depend on, besides the settled world."""
+
+    before: Float[Array, "9"]
+    """Places and angles at the step's beginning."""
+    hits: Bool[Array, ""]
+    """Whether there may be any."""
+
+
+def _settle(state: Snapshot, action: Int[Array, ""]) -> tuple[Moved, Touchdown]:
+    settled, before = world.settle(snapshot.unpack(state.world), action)
+    places = jnp.stack([*before.x, *before.y, *before.angle])
+    return _moved(state, action, settled), Touchdown(places, world.may_hit(settled, before))
+
+
+def _hit(state: Snapshot, action: Int[Array, ""], settled: Snapshot, touched: Touchdown) -> Moved:
+    now = snapshot.unpack(settled.world)
+    x, y, angle = (tuple(part) for part in touched.before.reshape(3, 3))
+    before = now.bodies._replace(x=x, y=y, angle=angle)
+    return _moved(state, action, world.impacts(now, before))
+
+
+@_step_lanes.def_vmap
+def _step_more_lanes(size, batched, *arguments):
+    """Another axis in front becomes more lanes."""
+
+    def flat(x, has_axis):
+        x = x if has_axis else jnp.broadcast_to(x, (size, *x.shape))
+        return x.reshape(-1, *x.shape[2:])
+
+    given = jax.tree.map(flat, arguments, tuple(batched))
+    moved = _step_lanes(*given)
+    moved = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), moved)
+    return moved, jax.tree.map(lambda _: True, moved)
+
+
+def _step_some(
+    one: Callable[..., Any], size: int, wanted: Bool[Array, "L"], given: tuple, moved: Any
+) -> Any:
+    """``moved`` with ``one(*given)`` in the lanes that are ``wanted``, ``size`` at a time."""
+    block = apart(jax.vmap(one))
+    lanes = wanted.shape[0]
+    room = -(-lanes // size) * size
+    # Lanes in front that are wanted; the last lane fills the last block.
+    index = jnp.nonzero(wanted, size=room, fill_value=lanes - 1)[0]
+
+    def advance(number: Int[Array, ""], out: Any) -> Any:
+        at = jax.lax.dynamic_slice_in_dim(index, number * size, size)
+        chosen = jax.tree.map(lambda x: x.at[at].get(mode="promise_in_bounds"), given)
+        return jax.tree.map(
+            lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, number * size, 0),
+            out,
+            block(*chosen),
+        )
+
+    empty = jax.tree.map(lambda x: jnp.zeros((room, *x.shape[1:]), x.dtype), moved)
+    count = jnp.sum(wanted)
+    stepped = jax.lax.fori_loop(0, (count + size - 1) // size, advance, empty)
+    place = jnp.maximum(jnp.cumsum(wanted) - 1, 0)
+
+    def scattered(new: Array, old: Array) -> Array:
+        new = new.at[place].get(mode="promise_in_bounds")
+        return jnp.where(wanted.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+    return jax.tree.map(scattered, stepped, moved)
