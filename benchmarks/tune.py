@@ -1,12 +1,12 @@
-"""Try settings on Cart Pole: greedy return through training for several agents at once.
+"""Try settings: greedy return through training for several agents at once.
 
-    python benchmarks/tune.py [--preset quick] [--agents 4] [--steps 4000] [--every 500] \
-        [--seed 100] [search.simulations=25 loss.n_step=5 ...]
+    python benchmarks/tune.py [cart-pole] [--preset quick] [--agents 4] [--steps 4000] \
+        [--every 500] [--seed 100] [search.simulations=25 loss.n_step=5 ...]
 
 Trains one population with the preset's settings and the given changes (values are JSON) and
-plays 20 fresh greedy episodes per agent every ``--every`` updates.  Prints, per agent, the
-environment steps to the first mean return of 475 and the final return; over agents, the mean
-return in the second half of training and its course.
+plays 20 fresh greedy episodes per agent every ``--every`` updates, which are printed as they
+come.  Prints, per agent, the environment steps to the first mean return that counts as solved
+and the final return; over agents, the mean return in the second half of training.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from muscope.config import Config, from_dict, to_dict
 from muscope.evaluation.play import GREEDY, muzero_policy, play
 from muscope.training.population import Population
 
-GOAL = 475.0
+SOLVED = {"cart-pole": 475.0, "lunar-lander": 200.0}
 
 
-def changed(preset: str, agents: int, steps: int, seed: int, changes: list[str]) -> Config:
+def changed(options: argparse.Namespace) -> Config:
     """The preset with the command line's changes."""
-    data = to_dict(presets.preset("cart-pole", preset))
-    data["train"] |= {"agents": agents, "steps": steps, "seed": seed, "checkpoints": [0]}
-    for change in changes:
+    data = to_dict(presets.preset(options.environment, options.preset))
+    given = {name: getattr(options, name) for name in ("agents", "steps", "seed")}
+    data["train"] |= {**given, "checkpoints": [0]}
+    for change in options.changes:
         name, value = change.split("=", 1)
         *path, last = name.split(".")
         section = data
@@ -43,23 +44,27 @@ def changed(preset: str, agents: int, steps: int, seed: int, changes: list[str])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("environment", nargs="?", choices=sorted(SOLVED), default="cart-pole")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--agents", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--every", type=int, default=500)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("changes", nargs="*", help="setting=value, as in search.simulations=25")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     runtime.prepare()
-    config = changed(options.preset, options.agents, options.steps, options.seed, options.changes)
-    environment = envs.make("cart-pole")
+    config = changed(options)
+    environment = envs.make(options.environment)
     population = Population(config)
 
     def test(agent, key):
         policy = muzero_policy(
             environment, agent, config.search, config.environment.discount, GREEDY
         )
-        return jnp.mean(play(environment, policy, 20, key).score)
+        scores = play(environment, policy, 20, key)
+        return jnp.mean(scores.score), jnp.mean(scores.length)
+
+    print("changes:", " ".join(options.changes) or "none")
 
     tests = runtime.over_agents(test, population.mesh, per_agent=2)
     state, rounds, step, due, seconds = population.initial(), 0, 0, options.every, 0.0
@@ -75,17 +80,23 @@ def main() -> None:
         if step >= due or step >= options.steps:
             due += options.every
             keys = jax.random.split(jax.random.key(step), options.agents)
-            scores = np.asarray(tests(state.average, keys))
+            scores, lengths = map(np.asarray, tests(state.average, keys))
             curve.append(scores)
+            episodes = max(float(np.sum(metrics.episodes)), 1.0)
+            print(
+                f"{step:>8} updates, {rounds * config.train.lanes:>8} steps, {seconds:5.0f} s:",
+                np.round(scores).astype(int).tolist(),
+                f"length {lengths.mean():.0f},",
+                f"training score {float(np.sum(metrics.score)) / episodes:.0f}",
+                flush=True,
+            )
             for i, score in enumerate(scores):
-                if solved[i] is None and score >= GOAL:
+                if solved[i] is None and score >= SOLVED[options.environment]:
                     solved[i] = rounds * config.train.lanes
     second_half = np.array(curve[len(curve) // 2 :])
-    print("changes:", " ".join(options.changes) or "none")
-    print("environment steps to 475:", solved)
+    print("environment steps until solved:", solved)
     print("final return:", np.round(curve[-1]).astype(int).tolist())
     print(f"mean return, second half: {second_half.mean():.0f}")
-    print("course:", [round(float(x.mean())) for x in curve])
     print(f"training seconds, compilation included: {seconds:.0f}")
 
 

@@ -12,7 +12,7 @@ __version__ = _version("muscope")
 from muscope.config import Config, EnvironmentConfig, from_dict, to_dict
 from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
 from muscope.presets import preset
-from muscope.stages import claims, evaluate, open_run, report, study, train
+from muscope.stages import claims, evaluate, film, open_run, report, study, train
 from muscope.trained import TrainedAgent
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "TrainedAgent",
     "claims",
     "evaluate",
+    "film",
     "from_dict",
     "open_run",
     "preset",

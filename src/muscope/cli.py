@@ -1,4 +1,4 @@
-"""The command line: ``muscope study | train | evaluate | claims | report``."""
+"""The command line: ``muscope study | train | evaluate | claims | report | film``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ SUMMARY = """A microscope for the models that MuZero learns.
   muscope evaluate RUN   the second: checkpoints to tables
   muscope claims RUN...  the paper's claims, judged from the tables of one or more runs
   muscope report RUN     the third: tables to figures, claims and report.html
+  muscope film RUN       one episode of an agent as a GIF, and what its model believed of it
 
 Stages meet in the run's directory, and each skips what is already there.
 Try:  muscope study cart-pole
@@ -82,6 +83,7 @@ def _dispatch(arguments: list[str]) -> None:
         "evaluate": _evaluate,
         "claims": _claims,
         "report": _report,
+        "film": _film,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(SUMMARY.format(environments=", ".join(envs.names())))
@@ -181,6 +183,32 @@ def _report(arguments: list[str]) -> None:
     if rest:
         raise ConfigError(f"'report' takes one run and no options, not {rest[0]}.")
     print(stages.report(path))
+
+
+@dataclass(frozen=True)
+class _FilmOptions:
+    """Options of film."""
+
+    agent: int = 0
+    """Which of the run's agents plays."""
+    step: int | None = None
+    """Its training step; the last checkpoint by default."""
+    seed: int = 0
+    """Of the episode's start and of the actions."""
+    out: Path | None = None
+    """The file; RUN/film.gif by default, which the report shows."""
+
+
+def _film(arguments: list[str]) -> None:
+    path, rest = _take(arguments, "film", "RUN", "runs/cart-pole-quick-seed0")
+    options = tyro.cli(
+        _FilmOptions,
+        args=rest,
+        prog=f"muscope film {path or 'RUN'}",
+        description="Film one episode of an agent, and what its model believed of it.",
+    )
+    if path is not None:
+        print(stages.film(path, options.agent, options.step, options.out, options.seed))
 
 
 def _take(

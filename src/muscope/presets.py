@@ -26,7 +26,39 @@ _CART_POLE = Config(
     loss=LossConfig(unroll=10, n_step=10, value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),
 )
 
+_LUNAR_LANDER = Config(
+    environment=EnvironmentConfig("lunar-lander", discount=0.99),
+    # Returns reach -600..300 and rewards -100..100; h(600) is about 24, h(100) about 9.
+    network=NetworkConfig(
+        width=128,
+        latent=128,
+        value_limit=24.0,
+        value_bins=97,
+        reward_limit=10.0,
+        reward_bins=81,
+    ),
+    search=SearchConfig(simulations=32, dirichlet_alpha=0.5, dirichlet_fraction=0.25),
+    loss=LossConfig(unroll=10, n_step=10, value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),
+)
+
 PRESETS: dict[str, dict[str, Config]] = {
+    "lunar-lander": {
+        "quick": dataclasses.replace(
+            _LUNAR_LANDER,
+            preset="quick",
+            replay=ReplayConfig(capacity=200_000, start=2_000),
+            train=TrainConfig(
+                agents=4,
+                steps=40_000,
+                lanes=16,
+                updates_per_round=8,
+                batch_size=128,
+                cold_lanes=8,
+                reanalyse_ratio=2.0,
+                checkpoints=(0, 4_000, 8_000, 16_000, 40_000),
+            ),
+        ),
+    },
     "cart-pole": {
         # Two CPU cores, minutes.
         "quick": dataclasses.replace(

@@ -13,6 +13,8 @@ from muscope.claims import judge_run
 from muscope.config import Config
 from muscope.errors import RunError
 from muscope.experiments import evaluate as stage
+from muscope.reporting import SCENES
+from muscope.reporting import film as make_film
 from muscope.reporting import report as draw
 from muscope.storage.run import Run
 from muscope.trained import TrainedAgent
@@ -93,11 +95,40 @@ def report(run: Run | str | Path) -> Path:
     return run.report_path
 
 
+def film(
+    run: Run | str | Path,
+    agent: int = 0,
+    step: int | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+) -> Path:
+    """Film one episode and what the model believed of it; returns the GIF's path.
+
+    Args:
+        run: where the agent is.
+        agent: its index.
+        step: its training step, the last checkpoint by default.
+        out: the file; by default the run's own, which its report shows.
+        seed: of the episode.
+
+    Raises:
+        ConfigError: nobody has written how the environment looks.
+        RunError: no such agent, or no checkpoint at that step.
+
+    """
+    run = _opened(run)
+    path = run.film_path if out is None else Path(out)
+    make_film(run.agent(agent, step), path, seed)
+    return path
+
+
 def study(config: Config, out: str | Path) -> StudyRun:
     """All stages, each skipping what is already there."""
     stage.check(config)
     run = train(config, out)
     evaluate(run)
+    if config.environment.name in SCENES and not run.film_path.exists():
+        film(run)
     report(run)
     return run
 

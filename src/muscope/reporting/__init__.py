@@ -1,5 +1,7 @@
-"""From tables to figures and one self-contained page."""
+"""The report stage: from tables to figures and one HTML page, and films of episodes."""
 
+from muscope.reporting.film import film
 from muscope.reporting.page import report
+from muscope.reporting.scenes import SCENES
 
-__all__ = ["report"]
+__all__ = ["SCENES", "film", "report"]

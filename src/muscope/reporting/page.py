@@ -78,6 +78,7 @@ def report(run: Run) -> None:
         agents=run.config.train.agents,
         steps=run.config.train.steps,
         pictures=pictures,
+        film=_film(run),
         claims=judge_run(run).select(["claim", "text", *_NUMBERS, "verdict", "note"]).to_pylist(),
         returns=_returns(run),
         training=_training(run),
@@ -85,6 +86,13 @@ def report(run: Run) -> None:
         version=muscope.__version__,
     )
     write_atomically(run.report_path, page.encode())
+
+
+def _film(run: Run) -> str:
+    """The run's film as a URI, or nothing."""
+    if not run.film_path.exists():
+        return ""
+    return "data:image/gif;base64," + base64.b64encode(run.film_path.read_bytes()).decode()
 
 
 def _image(figure: Figure, suffix: str) -> bytes:

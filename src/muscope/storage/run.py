@@ -7,6 +7,7 @@ metrics.jsonl                  training curves, one line per call
 cells/figure2/step-00000500.parquet     finished pieces of an experiment
 tables/figure2.parquet         one tidy table per figure
 figures/figure2.{png,svg}
+film.gif                       an episode, and what the model believed of it
 report.html
 """
 
@@ -116,6 +117,10 @@ class Run:
     @property
     def report_path(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def film_path(self) -> Path:
+        return self.path / "film.gif"
 
     def checkpoint_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:08d}.safetensors"

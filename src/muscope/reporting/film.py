@@ -1,0 +1,142 @@
+"""A film of one episode: what the agent does, and what its model believed of it.
+
+Beside the scene run the true rewards and those that the learned model predicts for the actions
+that were really taken: the next one, from the state itself, and the K-th, from the state K - 1
+steps before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+from matplotlib.animation import PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from muscope.envs.base import State
+from muscope.errors import ConfigError
+from muscope.evaluation.play import muzero_policy
+from muscope.evaluation.value_error import follow, predicted_rewards, true_path
+from muscope.experiments import style
+from muscope.progress import progress
+from muscope.reporting.scenes import SCENES
+from muscope.storage.checkpoint import write_atomically
+from muscope.trained import TrainedAgent
+
+FRAMES = 240
+"""About as many pictures as a film has at most; of longer episodes some steps are left out."""
+
+
+class Episode(NamedTuple):
+    """One episode of pi_MuZero with T steps, and the learned model beside it."""
+
+    states: State
+    """Pytree of [T, ...], the states that actions are taken in."""
+    action: Int[np.ndarray, "T"]
+    reward: Float[np.ndarray, "T"]
+    """r_t"""
+    predicted: Float[np.ndarray, "T K"]
+    """u_t^0 .. u_t^{K-1} along the actions taken; NaN beyond the episode."""
+
+
+def episode(agent: TrainedAgent, seed: int) -> Episode:
+    """Play one episode at the agent's own temperature, without exploration noise."""
+    reset_key, act_key = jax.random.split(jax.random.key(seed))
+    start = agent.environment.reset(reset_key)
+    found = jax.device_get(_episode(agent, start, act_key))
+    length = int(np.sum(~found[3]))
+    states, action, reward = jax.tree.map(lambda x: x[:length], found[:3])
+    reach = np.arange(length)[:, None] + np.arange(found[4].shape[1]) < length
+    return Episode(states, action, reward, np.where(reach, found[4][:length], np.nan))
+
+
+def _episode(agent: TrainedAgent, start: State, key: Key[Array, ""]) -> tuple[Array, ...]:
+    """States, actions, rewards and ends of all steps, and what is predicted at each."""
+    environment, network, config = agent.environment, agent.network, agent.config
+    unroll, limit = config.loss.unroll, environment.spec.time_limit
+
+    @jax.jit
+    def run(start: State, key: Key[Array, ""]):
+        policy = muzero_policy(
+            environment, network, config.search, config.environment.discount, agent.temperature
+        )
+        lane = jax.tree.map(lambda x: x[None], start)
+        actions = follow(environment, policy, lane, limit, key)[0]
+        path = true_path(environment, start, actions)
+        ahead = jnp.pad(actions, (0, unroll))
+
+        def believed(state: State, now: Int[Array, ""]) -> Float[Array, "K"]:
+            taken = jax.lax.dynamic_slice_in_dim(ahead, now, unroll)
+            return predicted_rewards(network, environment.observe(state), taken)
+
+        predicted = jax.vmap(believed)(path.states, jnp.arange(limit))
+        return path.states, actions, path.reward, path.ended, predicted
+
+    return run(start, key)
+
+
+def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
+    """Write an animated GIF of one episode.
+
+    Args:
+        agent: who plays.
+        path: the file, which is replaced.
+        seed: of the episode's start and of the actions.
+
+    Raises:
+        ConfigError: nobody has written how the environment looks.
+
+    """
+    name = agent.environment.spec.name
+    if name not in SCENES:
+        raise ConfigError(
+            f"there is no drawing of '{name}'; films exist for {', '.join(sorted(SCENES))}. "
+            "muscope/reporting/scenes.py is where one is added."
+        )
+    shown = episode(agent, seed)
+    length, unroll = shown.predicted.shape
+    stride = -(-length // FRAMES)
+    late = np.full(length, np.nan)
+    late[unroll - 1 :] = shown.predicted[: max(length - unroll + 1, 0), -1]
+    lines = {
+        "true": (shown.reward, "black"),
+        "predicted one step ahead": (shown.predicted[:, 0], style.MODEL_COLOURS["learned"]),
+        f"predicted {unroll} steps ahead": (late, style.COLOURS["mcts"]),
+    }
+    with style.context():
+        figure = Figure(figsize=(6.4, 2.7), dpi=90, layout="constrained")
+        FigureCanvasAgg(figure)
+        scene, plot = figure.subplots(1, 2)
+        for label, (values, colour) in lines.items():
+            plot.plot(values, color=colour, label=label, linewidth=1)
+        now = plot.axvline(0, color="grey", linewidth=0.8)
+        plot.set_xlabel("step")
+        plot.set_ylabel("reward")
+        # Most rewards are small; the end's may be a hundred times as large.
+        plot.set_yscale("symlog", linthresh=1.0)
+        style.legend_below(figure, plot, columns=3)
+        temporary = path.with_name(f".{path.stem}.tmp.gif")
+        writer = PillowWriter(fps=25)
+        steps = list(range(0, length, stride))
+        with (
+            writer.saving(figure, str(temporary), dpi=90),
+            progress("film", len(steps), "frame") as bar,
+        ):
+            for step in steps:
+                scene.clear()
+                state = jax.tree.map(lambda x, step=step: x[step], shown.states)
+                SCENES[name](scene, state, int(shown.action[step]))
+                scene.set_xticks([])
+                scene.set_yticks([])
+                total = float(np.sum(shown.reward[: step + 1]))
+                scene.set_title(f"step {step}, return {total:.0f}", fontsize=9)
+                now.set_xdata([step, step])
+                writer.grab_frame()
+                bar.update(1)
+    write_atomically(path, temporary.read_bytes())
+    temporary.unlink()
