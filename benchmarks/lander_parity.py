@@ -135,13 +135,13 @@ def force(state: Snapshot, truth: Truth) -> Snapshot:
     """Our state with Box2D's floats; which contacts there are, and their order, stay ours."""
     w = snapshot.unpack(state.world)
     bodies = w.bodies.__class__(*(tuple(row) for row in truth.bodies))
-    joints = tuple(
+    joints: Any = tuple(
         joint._replace(x=row[0], y=row[1], limit_impulse=row[2], motor=row[3])
         for joint, row in zip(w.joints, truth.joints, strict=True)
     )
-    touches = []
+    touches: Any = []
     for body, touch in enumerate(w.touches):
-        slots = []
+        slots: Any = []
         for slot, impulses in enumerate(touch.impulses):
             here = (truth.points[:, 0] == body) & (truth.points[:, 1] == touch.left + slot)
             found = [here & (truth.points[:, 2] == number) for number in impulses.ids]
@@ -165,10 +165,10 @@ def force(state: Snapshot, truth: Truth) -> Snapshot:
 class Seen(NamedTuple):
     """What our world shows after each step, [T, E, ...]."""
 
-    observation: np.ndarray
-    reward: np.ndarray
-    over: np.ndarray
-    impact: np.ndarray  # whether a time of impact was possible
+    observation: Any
+    reward: Any
+    over: Any
+    impact: Any  # whether a time of impact was possible
 
 
 def ours(starts: Snapshot, actions: np.ndarray, truth: Truth, forced: bool) -> Seen:

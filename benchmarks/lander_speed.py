@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from typing import Any
 
 import gymnasium
 import jax
@@ -77,7 +78,8 @@ def main() -> None:
         keys = jax.random.split(jax.random.key(0), count)
         state = runtime.over_agents(start, mesh, per_agent=1)(keys)
         begin = time.perf_counter()
-        compiled = runtime.over_agents(run, mesh, per_agent=2).lower(state, keys).compile()
+        jitted: Any = runtime.over_agents(run, mesh, per_agent=2)
+        compiled = jitted.lower(state, keys).compile()
         seconds = time.perf_counter() - begin
         state, _ = compiled(state, keys)  # Episodes are at all their stages after this.
 

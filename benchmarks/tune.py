@@ -69,12 +69,14 @@ def main() -> None:
     tests = runtime.over_agents(test, population.mesh, per_agent=2)
     state, rounds, step, due, seconds = population.initial(), 0, 0, options.every, 0.0
     solved: list[int | None] = [None] * options.agents
-    curve = []
+    curve, episodes, total = [], 0.0, 0.0
     while step < options.steps:
         begin = time.monotonic()
         state, metrics = population.advance(state, rounds)
         jax.block_until_ready(metrics)
         seconds += time.monotonic() - begin
+        episodes += float(np.sum(metrics.episodes))
+        total += float(np.sum(metrics.score))
         rounds += config.train.call_rounds
         step = population.training_step(rounds)
         if step >= due or step >= options.steps:
@@ -82,14 +84,14 @@ def main() -> None:
             keys = jax.random.split(jax.random.key(step), options.agents)
             scores, lengths = map(np.asarray, tests(state.average, keys))
             curve.append(scores)
-            episodes = max(float(np.sum(metrics.episodes)), 1.0)
             print(
                 f"{step:>8} updates, {rounds * config.train.lanes:>8} steps, {seconds:5.0f} s:",
                 np.round(scores).astype(int).tolist(),
                 f"length {lengths.mean():.0f},",
-                f"training score {float(np.sum(metrics.score)) / episodes:.0f}",
+                f"training score {total / max(episodes, 1.0):.0f} of {episodes:.0f} episodes",
                 flush=True,
             )
+            episodes = total = 0.0
             for i, score in enumerate(scores):
                 if solved[i] is None and score >= SOLVED[options.environment]:
                     solved[i] = rounds * config.train.lanes

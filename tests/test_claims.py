@@ -196,7 +196,7 @@ def test_claims_9_to_11_on_known_returns():
                     add(agent, step, model, prior, "rollout", simulations, mean)
                     add(agent, step, model, prior, "value", simulations, -1000.0)
     made = cells(columns)
-    expected = {"9a": 100.0, "9b": 80.0, "10a": 90.0, "10b": 240.0, "11a": 20.0, "11b": 20.0}
+    expected = {"9a": 100.0, "9b": 90.0, "10a": 90.0, "10b": 240.0, "11a": 20.0, "11b": 20.0}
     for name, number in expected.items():
         assert judge(BY_NAME[name], made, 0)["estimate"] == pytest.approx(number), name
 

@@ -13,6 +13,7 @@ from matplotlib.patches import Polygon
 from muscope.envs import CartPoleState
 from muscope.envs.lunar_lander import bodies as rigid
 from muscope.envs.lunar_lander import collide, contacts, snapshot, touch
+from muscope.envs.lunar_lander.bodies import Bodies
 from muscope.envs.lunar_lander.snapshot import Snapshot
 
 Scene = Callable[[Axes, Any, int], None]
@@ -21,9 +22,11 @@ Scene = Callable[[Axes, Any, int], None]
 SKY, GROUND, BODY, FLAME = "#10141f", "#d9d9d9", "#8573c9", "#E69F00"
 
 
-def _turned(angle: float, points: np.ndarray) -> np.ndarray:
-    sin, cos = np.sin(angle), np.cos(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+def _placed(parts: Bodies, body: int, points: np.ndarray) -> np.ndarray:
+    """Points [n, 2] around a body's centre of mass, in the world."""
+    sin, cos = np.sin(parts.angle[body]), np.cos(parts.angle[body])
+    turned = points @ np.array([[cos, sin], [-sin, cos]])
+    return turned + np.array((parts.x[body], parts.y[body]))
 
 
 def lunar_lander(axes: Axes, state: Snapshot, action: int) -> None:
@@ -37,7 +40,7 @@ def lunar_lander(axes: Axes, state: Snapshot, action: int) -> None:
     parts = world.bodies
     for i, shape in ((1, collide.LEG), (2, collide.LEG), (0, collide.LANDER)):
         corners = shape.vertices - np.array(contacts.CENTRES[i])
-        place = _turned(parts.angle[i], corners) + [parts.x[i], parts.y[i]]
+        place = _placed(parts, i, corners)
         axes.add_patch(Polygon(place, facecolor=BODY, edgecolor="white", lw=0.5))
     flames = {
         1: [(-0.5, 0.35), (-0.9, 0.5), (-0.9, 0.25)],
@@ -45,7 +48,7 @@ def lunar_lander(axes: Axes, state: Snapshot, action: int) -> None:
         3: [(0.5, 0.35), (0.9, 0.5), (0.9, 0.25)],
     }
     if action in flames:
-        place = _turned(parts.angle[0], np.array(flames[action])) + [parts.x[0], parts.y[0]]
+        place = _placed(parts, 0, np.array(flames[action]))
         axes.add_patch(Polygon(place, color=FLAME))
     axes.set_xlim(0.0, rigid.WIDTH)
     axes.set_ylim(0.0, rigid.HEIGHT + 1.0)
@@ -53,9 +56,9 @@ def lunar_lander(axes: Axes, state: Snapshot, action: int) -> None:
 
 def cart_pole(axes: Axes, state: CartPoleState, action: int) -> None:
     """Cart, pole, and the push."""
-    x, angle = float(state.x), float(state.theta)
+    x, angle = float(state.physics[0]), float(state.physics[2])
     axes.axhline(0.0, color="grey", lw=0.8)
-    corners = np.array([(-0.25, 0.0), (0.25, 0.0), (0.25, 0.2), (-0.25, 0.2)]) + [x, 0.0]
+    corners = np.array([(-0.25, 0.0), (0.25, 0.0), (0.25, 0.2), (-0.25, 0.2)]) + np.array((x, 0.0))
     axes.add_patch(Polygon(corners, color=BODY))
     tip = (x + np.sin(angle), 0.2 + np.cos(angle))
     axes.plot([x, tip[0]], [0.2, tip[1]], color=FLAME, lw=3)

@@ -93,9 +93,8 @@ def advance(
             ),
         )
         found = touch.manifolds(back, body, touched.left, heights)
-        matched = tuple(
-            contacts.match(m, old) for m, old in zip(found, course.impulses, strict=True)
-        )
+        left_old, right_old = course.impulses
+        matched = (contacts.match(found[0], left_old), contacts.match(found[1], right_old))
         real = jnp.where(right, touch.touching(matched[1]), touch.touching(matched[0]))
         goes = happens & real
         there, after = _solve_alone(

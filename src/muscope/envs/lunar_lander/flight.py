@@ -56,7 +56,8 @@ def fly(bodies: Bodies, both: Joints, force: Float[Array, "2"]) -> tuple[Bodies,
 
     def velocities(carry, masses):
         def iteration(_, carry):
-            return joints.solve_velocities(*carry, masses)
+            bodies, both = carry
+            return joints.solve_velocities(bodies, both, masses)
 
         return jax.lax.fori_loop(0, VELOCITY_ITERATIONS, iteration, carry)
 

@@ -51,7 +51,7 @@ def _one_lane(lanes: Callable[..., Any], *given: Any) -> Any:
 
 def _for_lanes(lanes: Callable[..., Any]) -> Callable[..., Any]:
     """A function of [L, ...] under ``jax.vmap``: every further axis becomes more lanes."""
-    mapped = custom_vmap(lanes)
+    mapped: Any = custom_vmap(lanes)
 
     @mapped.def_vmap
     def more(size, batched, *given):
@@ -82,8 +82,8 @@ def _step_lanes(state: Snapshot, action: Int[Array, "L"]) -> tuple[Snapshot, Flo
     nothing = Touchdown(jnp.zeros((lanes, 9)), jnp.zeros((lanes,), bool))
     size = _block(lanes, 32, 8)
     moved, touched = _step_some(_settle, size, state.phase == NEAR, given, (moved, nothing))
-    given = (state, action, moved[0], touched)
-    return _step_some(_hit, _block(lanes, 16, 32), touched.hits, given, moved)
+    settled = (state, action, moved[0], touched)
+    return _step_some(_hit, _block(lanes, 16, 32), touched.hits, settled, moved)
 
 
 @_for_lanes
@@ -126,20 +126,6 @@ def _hit(state: Snapshot, action: Int[Array, ""], settled: Snapshot, touched: To
     x, y, angle = (tuple(part) for part in touched.before.reshape(3, 3))
     before = now.bodies._replace(x=x, y=y, angle=angle)
     return _moved(state, action, world.impacts(now, before))
-
-
-@_step_lanes.def_vmap
-def _step_more_lanes(size, batched, *arguments):
-    """Another axis in front becomes more lanes."""
-
-    def flat(x, has_axis):
-        x = x if has_axis else jnp.broadcast_to(x, (size, *x.shape))
-        return x.reshape(-1, *x.shape[2:])
-
-    given = jax.tree.map(flat, arguments, tuple(batched))
-    moved = _step_lanes(*given)
-    moved = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), moved)
-    return moved, jax.tree.map(lambda _: True, moved)
 
 
 def _step_some(

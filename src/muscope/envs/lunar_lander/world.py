@@ -78,9 +78,10 @@ def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
         return touch.follow(bodies, body, old, world.heights)
 
     touches, previous, found = zip(*_of_each(follow, _views(bodies), world.touches), strict=True)
-    flags = list(world.flags)
+    flags: Any = list(world.flags)
     for body, (touched, was) in enumerate(zip(touches, previous, strict=True)):
-        for old, new in newest(touched, tuple(zip(was, touched.impulses, strict=True))):
+        left, right = zip(was, touched.impulses, strict=True)
+        for old, new in newest(touched, (left, right)):
             flags[body] = tell(flags[body], body, old, new)
 
     bodies = rigid.accelerate(bodies)
