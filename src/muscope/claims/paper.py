@@ -21,6 +21,8 @@ MOST_ROWS = 0.5
 """Claim 7: the diagonal must be the minimum in more than this share of the rows."""
 FAR = 0.5
 """Claim 9: less than this share of what the true model's search gains is far below it."""
+FAILED = 0.1
+"""Claim 9: less than this share of what the true model's search gains is a complete failure."""
 KEPT_GAP = 0.5
 """Claim 11: a gap that keeps more than this share of its size has not diminished quickly."""
 
@@ -36,6 +38,12 @@ class Claim(NamedTuple):
     table: str
     per_agent: Callable[[Cells], np.ndarray]
     """[P]"""
+    environments: tuple[str, ...] = ()
+    """Where the paper says so; empty for everywhere."""
+
+    def is_about(self, environment: str) -> bool:
+        """Whether the paper says this of an environment, or of every one."""
+        return not self.environments or environment in self.environments
 
 
 def _mcts_less_prior(cells: Cells) -> np.ndarray:
@@ -107,6 +115,12 @@ def _free_search_lags(cells: Cells) -> np.ndarray:
     # Gains, because returns may be negative; one simulation is a random choice in any model.
     least = true[..., 0]
     return (FAR * (true[..., -1] - least) - (learned[..., -1] - least)).mean(axis=1)
+
+
+def _free_search_fails(cells: Cells) -> np.ndarray:
+    true, learned = (_returns(cells, model, "uniform")[:, -1] for model in ("true", "learned"))
+    least = true[:, 0]
+    return FAILED * (true[:, -1] - least) - (learned[:, -1] - least)
 
 
 def _prior_return(cells: Cells) -> np.ndarray:
@@ -213,6 +227,16 @@ CLAIMS: tuple[Claim, ...] = (
         "last panel",
         "figure7",
         _free_search_helps,
+        ("cart-pole",),
+    ),
+    Claim(
+        "9a",
+        "Free search in the learned model fails completely.",
+        f"{FAILED:g} of the true model's gain in return less the learned one's: uniform prior, most "
+        "simulations against the true model's fewest, last panel",
+        "figure7",
+        _free_search_fails,
+        ("lunar-lander", "breakout"),
     ),
     Claim(
         "9b",

@@ -126,7 +126,7 @@ def judge_run(run: Run, claims: Sequence[Claim] = CLAIMS) -> pa.Table:
     """
     config = run.config
     rows = []
-    for claim in claims:
+    for claim in (c for c in claims if c.is_about(config.environment.name)):
         path = run.table_path(claim.table)
         if path.exists():
             refuse_stale(run, claim.table)
