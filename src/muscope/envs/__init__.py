@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from muscope.envs.base import Environment, Spec, State, Transition
+from muscope.envs.base import Environment, Spec, State, Trainable, Transition, training_view
 from muscope.envs.cart_pole import CartPole, CartPoleState
 from muscope.errors import ConfigError, nearest
 
@@ -46,8 +46,10 @@ __all__ = [
     "Environment",
     "Spec",
     "State",
+    "Trainable",
     "Transition",
     "make",
     "names",
     "register",
+    "training_view",
 ]

@@ -14,8 +14,12 @@ Rules every environment obeys
 * Functions take one state and are traceable; callers use ``jax.vmap``.
 
 An environment that lives on the host (an emulator) obeys the same contract: its state
-is an integer handle into a host-side table of snapshots, and ``step`` is a pure
-callback memoised on ``(handle, action)``.  Nothing above this module can tell.
+holds the emulator's serialised snapshot, and ``step`` is a pure callback (see
+:mod:`muscope.envs.host`).  Nothing above this module can tell.
+
+Training may see another problem than the game that is scored, over the same states: an
+environment with :class:`Trainable`'s methods says so.  ``training`` gives that view, in which
+an episode may end (and be learned as ended) while the game goes on from :meth:`resume`.
 """
 
 from __future__ import annotations
@@ -46,6 +50,8 @@ class Transition(NamedTuple):
     """r_t = R(s_t, a_t); 0 once terminated."""
     terminated: Bool[Array, ""]
     """Whether the *new* state is terminal (and stays so)."""
+    points: Float[Array, ""] | None = None
+    """The game's own reward where ``reward`` may be a training view's; None: the same."""
 
 
 @runtime_checkable
@@ -66,3 +72,23 @@ class Environment(Protocol):
     def observe(self, state: State) -> Float[Array, "..."]:
         """What the agent sees of ``state``, of shape ``spec.observation_shape``."""
         ...
+
+
+@runtime_checkable
+class Trainable(Environment, Protocol):
+    """An environment whose training view differs from the game itself."""
+
+    def training(self) -> Trainable:
+        """The view that agents learn from, with states of the same kind."""
+        ...
+
+    def resume(self, state: State) -> State:
+        """The state in which a game goes on after an episode of the view; still terminated
+        if the game is over.
+        """
+        ...
+
+
+def training_view(environment: Environment) -> Environment:
+    """The problem that agents learn: the environment itself, unless it says otherwise."""
+    return environment.training() if isinstance(environment, Trainable) else environment
