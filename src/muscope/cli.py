@@ -14,7 +14,7 @@ import tyro
 import muscope
 from muscope import envs, presets, stages
 from muscope.claims import as_text
-from muscope.config import Config
+from muscope.config import Config, EnvironmentConfig
 from muscope.errors import ConfigError, MuscopeError, nearest
 from muscope.experiments.config import EvaluateConfig
 from muscope.experiments.evaluate import EXPERIMENTS
@@ -110,7 +110,7 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path]:
     """The run's config and directory, from a preset with the command line's changes."""
     environment, rest = _take(arguments, command, "ENV", "|".join(envs.names()))
     if environment is None:
-        environment = envs.names()[0]
+        environment = EnvironmentConfig().name
     envs.make(environment)
     base = presets.preset(environment, _value_of("--preset", rest) or "quick")
     parsed = tyro.cli(

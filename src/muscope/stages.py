@@ -11,6 +11,7 @@ import pyarrow as pa
 from muscope import runtime
 from muscope.claims import judge_run
 from muscope.config import Config
+from muscope.envs.host import host_errors
 from muscope.errors import RunError
 from muscope.experiments import evaluate as stage
 from muscope.reporting import report as draw
@@ -53,6 +54,7 @@ def open_run(path: str | Path) -> StudyRun:
     return StudyRun.open(path)
 
 
+@host_errors()
 def train(config: Config, out: str | Path) -> StudyRun:
     """Train, or resume training, in the directory ``out``; does nothing if it is finished.
 
@@ -60,6 +62,7 @@ def train(config: Config, out: str | Path) -> StudyRun:
         ConfigError: the settings cannot be built; nothing is written.
         RunError: ``out`` holds something else or is in use.
         CheckpointError: the saved state is damaged.
+        HostError: a simulator on the host failed.
 
     """
     runtime.prepare()
@@ -69,6 +72,7 @@ def train(config: Config, out: str | Path) -> StudyRun:
     return run
 
 
+@host_errors()
 def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
     """Fill the tables of the named experiments, all by default; finished cells are skipped."""
     run = _opened(run)

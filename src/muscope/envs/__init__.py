@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from muscope.envs.atari import Atari
 from muscope.envs.base import Environment, Spec, State, Trainable, Transition, training_view
 from muscope.envs.cart_pole import CartPole, CartPoleState
+from muscope.envs.config import AtariConfig, EnvironmentConfig
 from muscope.errors import ConfigError, nearest
 
-_MAKERS: dict[str, Callable[[], Environment]] = {"cart-pole": CartPole}
+ATARI = "atari:"
+"""Prefix of the names of Atari games that are not registered."""
+
+
+def _breakout(config: EnvironmentConfig) -> Environment:
+    return Atari("breakout", "breakout", config)
+
+
+_MAKERS: dict[str, Callable[[EnvironmentConfig], Environment]] = {
+    "breakout": _breakout,
+    "cart-pole": lambda config: CartPole(),
+}
 
 
 def register(name: str, maker: Callable[[], Environment]) -> None:
@@ -20,19 +33,24 @@ def register(name: str, maker: Callable[[], Environment]) -> None:
     """
     if name in _MAKERS:
         raise ConfigError(f"environment '{name}' is already registered; choose another name.")
-    _MAKERS[name] = maker
+    _MAKERS[name] = lambda config: maker()
 
 
-def make(name: str) -> Environment:
-    """The environment called ``name``.
+def make(which: str | EnvironmentConfig) -> Environment:
+    """An environment, by its settings or by its name with default settings.
 
     Raises:
-        ConfigError: no such environment; the message names the nearest.
+        ConfigError: no such environment (the message names the nearest), or one that needs a
+            package that is not installed.
 
     """
+    config = EnvironmentConfig(which) if isinstance(which, str) else which
+    name = config.name
+    if name.startswith(ATARI):
+        return Atari(name.removeprefix(ATARI), name, config)
     if name not in _MAKERS:
         raise ConfigError(f"unknown environment '{name}'.{nearest(name, _MAKERS)}")
-    return _MAKERS[name]()
+    return _MAKERS[name](config)
 
 
 def names() -> tuple[str, ...]:
@@ -41,9 +59,13 @@ def names() -> tuple[str, ...]:
 
 
 __all__ = [
+    "ATARI",
+    "Atari",
+    "AtariConfig",
     "CartPole",
     "CartPoleState",
     "Environment",
+    "EnvironmentConfig",
     "Spec",
     "State",
     "Trainable",

@@ -35,7 +35,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from muscope.envs.base import Spec, Transition
-from muscope.envs.workers import HostStep, Maker, Pool, Work
+from muscope.envs.workers import HostModel, HostStep, Maker, Pool, Work
 from muscope.errors import ConfigError, HostError
 
 ENTRY_BYTES = 512  # what an entry of the memory takes besides its arrays, roughly
@@ -172,6 +172,33 @@ def host_errors() -> Iterator[None]:
         if _failures:
             raise _failures[-1] from error
         raise
+
+
+def check_restores(model: HostModel, name: str, num_actions: int) -> None:
+    """Refuse a simulator whose steps depend on more than the snapshot.
+
+    Raises:
+        ConfigError: a step gave another result after other states had been visited.
+
+    """
+    state = model.reset(0)
+    for action in (*range(num_actions), 0, num_actions - 1):
+        once = model.step(state.snapshot, action)
+        model.step(once.snapshot, num_actions - 1 - action)
+        model.reset(0)
+        twice = model.step(state.snapshot, action)
+        if not (
+            once.snapshot == twice.snapshot
+            and np.array_equal(once.view, twice.view)
+            and (once.reward, once.over, once.lives) == (twice.reward, twice.over, twice.lives)
+        ):
+            raise ConfigError(
+                f"the state of '{name}' cannot be saved and restored, so it cannot serve as the "
+                "true model; choose another game."
+            )
+        if once.over:
+            return
+        state = once
 
 
 AnyHost = TypeVar("AnyHost", bound="HostEnvironment")

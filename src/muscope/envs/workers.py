@@ -182,6 +182,7 @@ class Pool:
         try:
             if self._model is None:
                 self._model = self._maker()
+                atexit.register(self.close)
             return [perform(self._model, one) for one in work]
         except Exception as error:
             raise _failed(traceback.format_exc()) from error
@@ -241,6 +242,7 @@ class Pool:
 
     def _close(self) -> None:
         atexit.unregister(self.close)
+        self._model = None
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.process.terminate()

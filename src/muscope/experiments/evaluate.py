@@ -13,7 +13,7 @@ import muscope
 from muscope import envs, runtime
 from muscope.agent import networks
 from muscope.agent.networks import MuZero
-from muscope.config import Config, training_dict
+from muscope.config import Config, trained_alike
 from muscope.errors import CheckpointError, ConfigError, RunError, nearest
 from muscope.experiments import (
     decisions,
@@ -54,12 +54,12 @@ def load_agents(run: Run, step: int) -> MuZero:
 
     """
     config = run.config
-    spec = envs.make(config.environment.name).spec
+    spec = envs.make(config.environment).spec
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), config.train.agents))
     template = jax.eval_shape(jax.vmap(lambda key: networks.build(config.network, spec, key)), keys)
     path = run.checkpoint_path(step)
     agents, header = checkpoint.read(path, template, checkpoint.AGENTS_FORMAT)
-    if header["step"] != step or header["config"] != training_dict(config):
+    if header["step"] != step or not trained_alike(header["config"], config):
         raise CheckpointError(
             f"{path} belongs to another run or training step; put this run's file back, "
             "or delete it and train again."

@@ -165,7 +165,7 @@ def check(config: Config) -> None:
 
     """
     horizon = config.evaluate.sequence_horizon
-    count = envs.make(config.environment.name).spec.num_actions ** horizon
+    count = envs.make(config.environment).spec.num_actions ** horizon
     if count > MOST_SEQUENCES:
         raise ConfigError(
             f"evaluate.sequence_horizon = {horizon} makes {count:,} action sequences, more than "

@@ -90,7 +90,7 @@ class Lab:
 
     def __init__(self, config: Config, load: Callable[[int], Agent]):
         self.config = config
-        self.environment: Environment = envs.make(config.environment.name)
+        self.environment: Environment = envs.make(config.environment)
         self.block: tuple[int, ...] = ()
         self._load = functools.lru_cache(maxsize=16)(load)
         self._programs: dict[Any, Callable[..., Any]] = {}

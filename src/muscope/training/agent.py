@@ -69,7 +69,7 @@ class AgentProgram:
 
     def __init__(self, config: Config):
         self.config = config
-        self.environment = envs.make(config.environment.name)
+        self.environment = envs.make(config.environment)
         self.optimiser = optimiser.make(config.optimiser, config.train.steps)
         calls = -(-config.replay.start // (config.train.lanes * config.train.call_rounds))
         self.warmup_rounds = calls * config.train.call_rounds

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from muscope import runtime
-from muscope.config import training_dict
+from muscope.config import trained_alike, training_dict
 from muscope.errors import CheckpointError
 from muscope.progress import progress
 from muscope.storage import checkpoint
@@ -58,7 +58,7 @@ def _begin(run: Run, population: Population) -> tuple[AgentState, int, float]:
     if run.state_path.exists():
         template = jax.eval_shape(population.initial)
         state, header = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
-        if header["config"] != training_dict(run.config):
+        if not trained_alike(header["config"], run.config):
             raise CheckpointError(
                 f"{run.state_path} belongs to other settings; delete it to start over."
             )
