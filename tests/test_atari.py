@@ -212,11 +212,11 @@ def test_the_training_view_ends_lives_and_clips():
     while not bool(state.over):
         before = state
         moved = step(state, jnp.int32(rng.integers(4)))
-        assert float(moved.reward) == np.sign(float(moved.points))
+        assert float(moved.reward) == np.sign(float(moved.state.points))
         assert bool(moved.terminated) == (int(moved.state.lives) < int(before.lives))
         ends += bool(moved.terminated)
-        points.append(float(moved.points))
-        state = view.resume(moved.state)
+        points.append(float(moved.state.points))
+        state = view.resume(moved.state).state
     assert ends == 5
     plain = training_view(
         breakout(dataclasses.replace(GREY, ends_with_a_life=False, clip_rewards=False))

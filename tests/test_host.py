@@ -154,12 +154,12 @@ def test_the_training_view_ends_with_a_life_and_the_game_goes_on(counter):
     assert value < 5 <= int(moved.state.memory[0])
     assert bool(moved.terminated)
     assert not bool(game.terminated)
-    assert (float(moved.reward), float(moved.points), float(game.reward)) == (1.0, 9.0, 9.0)
+    assert (float(moved.reward), float(moved.state.points), float(game.reward)) == (1.0, 9.0, 9.0)
     absorbed = view.step(moved.state, THREE)
     assert float(absorbed.reward) == 0
     assert bool(absorbed.terminated)
     assert int(absorbed.state.memory[0]) == int(moved.state.memory[0])
-    resumed = view.resume(moved.state)
+    resumed = view.resume(moved.state).state
     assert not bool(resumed.terminated)
     assert int(view.step(resumed, THREE).state.memory[0]) == int(moved.state.memory[0]) + 3
 

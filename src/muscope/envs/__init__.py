@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from muscope.envs.atari import Atari
-from muscope.envs.base import Environment, Spec, State, Trainable, Transition, training_view
+from muscope.envs.base import (
+    Environment,
+    Spec,
+    Stacked,
+    State,
+    Trainable,
+    Transition,
+    training_view,
+)
 from muscope.envs.cart_pole import CartPole, CartPoleState
 from muscope.envs.config import AtariConfig, EnvironmentConfig
 from muscope.errors import ConfigError, nearest
@@ -67,6 +75,7 @@ __all__ = [
     "Environment",
     "EnvironmentConfig",
     "Spec",
+    "Stacked",
     "State",
     "Trainable",
     "Transition",

@@ -50,8 +50,6 @@ class Transition(NamedTuple):
     """r_t = R(s_t, a_t); 0 once terminated."""
     terminated: Bool[Array, ""]
     """Whether the *new* state is terminal (and stays so)."""
-    points: Float[Array, ""] | None = None
-    """The game's own reward where ``reward`` may be a training view's; None: the same."""
 
 
 @runtime_checkable
@@ -74,6 +72,17 @@ class Environment(Protocol):
         ...
 
 
+class Resumed(NamedTuple):
+    """A game after a step of a training view."""
+
+    state: State
+    """Where it goes on: the stepped state, without an end that only the view sees."""
+    over: Bool[Array, ""]
+    """It is over and does not go on."""
+    points: Float[Array, ""]
+    """Its own reward of that step."""
+
+
 @runtime_checkable
 class Trainable(Environment, Protocol):
     """An environment whose training view differs from the game itself."""
@@ -82,10 +91,32 @@ class Trainable(Environment, Protocol):
         """The view that agents learn from, with states of the same kind."""
         ...
 
-    def resume(self, state: State) -> State:
-        """The state in which a game goes on after an episode of the view; still terminated
-        if the game is over.
+    def resume(self, state: State) -> Resumed:
+        """The game behind a state that a step of the view has just led to."""
+        ...
+
+
+@runtime_checkable
+class Stacked(Environment, Protocol):
+    """An environment that shows the last few frames, so that each need be kept only once."""
+
+    @property
+    def stack(self) -> int:
+        """Frames in an observation."""
+        ...
+
+    def frame(self, state: State) -> Array:
+        """The newest frame."""
+        ...
+
+    def age(self, state: State) -> Int[Array, ""]:
+        """How many of the frames before it, at most ``stack`` - 1, belong to the same game;
+        copies of the first stand for those that do not.
         """
+        ...
+
+    def observe_frames(self, frames: Array) -> Float[Array, "..."]:
+        """The observation of the state whose last ``stack`` frames, oldest first, these are."""
         ...
 
 

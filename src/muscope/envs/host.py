@@ -34,7 +34,7 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from muscope.envs.base import Spec, Transition
+from muscope.envs.base import Resumed, Spec, Transition
 from muscope.envs.workers import HostModel, HostStep, Maker, Pool, Work
 from muscope.errors import ConfigError, HostError
 
@@ -80,6 +80,8 @@ class HostState(NamedTuple):
     """The game is over."""
     terminated: Bool[Array, ""]
     """The state is absorbing: over, or ended by the training view."""
+    points: Float[Array, ""]
+    """The game's own reward of the step that led here."""
 
 
 class Memo:
@@ -242,10 +244,7 @@ class HostEnvironment:
         """Draw one of the initial states."""
         start = jax.random.randint(key, (), 0, self.layout.starts)
         landed = self._call(self._reset_on_host, start)
-        memory = self.seen(landed.view, None)
-        return HostState(
-            landed.snapshot, landed.length, memory, landed.lives, landed.over, landed.over
-        )
+        return self._state(landed, None, landed.over)
 
     def step(self, state: HostState, action: Int[Array, ""]) -> Transition:
         """s_{t+1} and r_t, computed by a worker."""
@@ -259,18 +258,22 @@ class HostEnvironment:
         ended = landed.over
         if self._ends_with_a_life:
             ended |= landed.lives < state.lives
-        moved = HostState(
+        moved = self._state(landed, state.memory, ended)
+        moved = jax.tree.map(lambda old, new: jnp.where(state.terminated, old, new), state, moved)
+        reward = jnp.sign(landed.reward) if self._clips else landed.reward
+        reward = jnp.where(state.terminated, 0.0, reward)
+        return Transition(moved, reward, moved.terminated)
+
+    def _state(self, landed: _Landed, memory: Any, terminated: Bool[Array, ""]) -> HostState:
+        return HostState(
             landed.snapshot,
             landed.length,
-            self.seen(landed.view, state.memory),
+            self.seen(landed.view, memory),
             landed.lives,
             landed.over,
-            ended,
+            terminated,
+            landed.reward,
         )
-        moved = jax.tree.map(lambda old, new: jnp.where(state.terminated, old, new), state, moved)
-        points = jnp.where(state.terminated, 0.0, landed.reward)
-        reward = jnp.sign(points) if self._clips else points
-        return Transition(moved, reward, moved.terminated, points)
 
     def as_training(self: AnyHost, ends_with_a_life: bool, clips: bool, time_limit: int) -> AnyHost:
         """The same game as a training problem, over the same states.
@@ -286,9 +289,9 @@ class HostEnvironment:
         view._ends_with_a_life, view._clips = ends_with_a_life, clips
         return view
 
-    def resume(self, state: HostState) -> HostState:
-        """Where the game goes on after an episode that only the training view ended."""
-        return state._replace(terminated=state.over)
+    def resume(self, state: HostState) -> Resumed:
+        """Where the game goes on, if it does."""
+        return Resumed(state._replace(terminated=state.over), state.over, state.points)
 
     def _call(self, on_host: Callable[..., None], *arguments: Array) -> _Landed:
         """``on_host(outputs, *arguments)`` as an operation of the compiled program.

@@ -82,10 +82,10 @@ def _episodes(
         now = jnp.max(scores.length)
         kept = jax.tree.map(lambda buffer, x: buffer.at[now].set(x), kept, state if keep else ())
         action = policy(state, jax.random.fold_in(key, now))
-        moved = jax.vmap(environment.step)(state, action)
+        state, reward, terminated = jax.vmap(environment.step)(state, action)
         # A terminated state is absorbing, so its further rewards are 0 by themselves.
-        scores = Scores(scores.score + moved.reward, scores.length + ~over)
-        return moved.state, scores, over | moved.terminated, kept
+        scores = Scores(scores.score + reward, scores.length + ~over)
+        return state, scores, over | terminated, kept
 
     zeros = jnp.zeros(jax.tree.leaves(state)[0].shape[:1])
     room = jax.tree.map(lambda x: jnp.zeros((limit, *x.shape), x.dtype), state if keep else ())

@@ -18,7 +18,7 @@ import pyarrow as pa
 from jaxtyping import Array, Key
 
 from muscope import envs
-from muscope.agent import Agent
+from muscope.agent import Agent, networks
 from muscope.config import Config
 from muscope.envs.base import Environment, State
 from muscope.errors import ConfigError
@@ -139,8 +139,12 @@ class Lab:
         """
         if one not in self._programs:
             mesh = agents_mesh(len(self.block))
+            platform = mesh.devices.flat[0].platform
             self._programs[one] = over_agents(
-                functools.partial(one, self), mesh, per_agent=len(per_agent)
+                functools.partial(one, self),
+                mesh,
+                per_agent=len(per_agent),
+                in_turn=networks.in_turn(self.config.network, platform),
             )
         return self._programs[one](*per_agent, *shared)
 

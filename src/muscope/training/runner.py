@@ -46,6 +46,7 @@ def train(run: Run) -> None:
         run.save_config()
         if run.missing_steps():
             population = Population(run.config)
+            print(f"{population.refuse_what_does_not_fit()}.", file=sys.stderr)
             with _stop_requests() as stop:
                 _loop(run, population, *_begin(run, population), stop)
         run.state_path.unlink(missing_ok=True)
