@@ -47,7 +47,8 @@ def _short_horizon(cells: Cells) -> np.ndarray:
     first = {"horizon": 1}
     error = cells.mean("error", first, step=cells.positive())
     size = cells.mean("reward_size", first, step=cells.positive())
-    return NEAR_ZERO - (error / size).mean(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # No rewards at all: undefined.
+        return NEAR_ZERO - (error / size).mean(axis=1)
 
 
 def _growth(cells: Cells) -> np.ndarray:

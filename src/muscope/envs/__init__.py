@@ -26,10 +26,8 @@ def _breakout(config: EnvironmentConfig) -> Environment:
     return Atari("breakout", "breakout", config)
 
 
-_MAKERS: dict[str, Callable[[EnvironmentConfig], Environment]] = {
-    "breakout": _breakout,
-    "cart-pole": lambda config: CartPole(),
-}
+_MAKERS: dict[str, Callable[[], Environment]] = {"cart-pole": CartPole}
+_WITH_SETTINGS: dict[str, Callable[[EnvironmentConfig], Environment]] = {"breakout": _breakout}
 
 
 def register(name: str, maker: Callable[[], Environment]) -> None:
@@ -39,9 +37,9 @@ def register(name: str, maker: Callable[[], Environment]) -> None:
         ConfigError: the name is taken.
 
     """
-    if name in _MAKERS:
+    if name in names():
         raise ConfigError(f"environment '{name}' is already registered; choose another name.")
-    _MAKERS[name] = lambda config: maker()
+    _MAKERS[name] = maker
 
 
 def make(which: str | EnvironmentConfig) -> Environment:
@@ -56,14 +54,16 @@ def make(which: str | EnvironmentConfig) -> Environment:
     name = config.name
     if name.startswith(ATARI):
         return Atari(name.removeprefix(ATARI), name, config)
+    if name in _WITH_SETTINGS:
+        return _WITH_SETTINGS[name](config)
     if name not in _MAKERS:
-        raise ConfigError(f"unknown environment '{name}'.{nearest(name, _MAKERS)}")
-    return _MAKERS[name](config)
+        raise ConfigError(f"unknown environment '{name}'.{nearest(name, names())}")
+    return _MAKERS[name]()
 
 
 def names() -> tuple[str, ...]:
     """All known environments, sorted."""
-    return tuple(sorted(_MAKERS))
+    return tuple(sorted({*_MAKERS, *_WITH_SETTINGS}))
 
 
 __all__ = [

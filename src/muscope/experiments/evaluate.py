@@ -183,6 +183,7 @@ def _marks(run: Run, experiment: Experiment) -> dict[int, str]:
         "revision": experiment.revision,
         "seed": run.config.evaluate.seed,
         **experiment.settings(run.config),
+        **({"truth": "game"} if run.config.evaluate.truth == "game" else {}),
     }
     return {
         step: json.dumps(

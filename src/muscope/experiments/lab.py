@@ -86,11 +86,18 @@ class Lab:
         config: the run's config.
         load: the agents [P, ...] at a training step.
 
+    Attributes:
+        environment: the game, in which returns are counted.
+        truth: what the learned models are held against, over the same states; see
+            ``evaluate.truth``.
+
     """
 
     def __init__(self, config: Config, load: Callable[[int], Agent]):
         self.config = config
         self.environment: Environment = envs.make(config.environment)
+        learned = config.evaluate.truth == "training"
+        self.truth = envs.training_view(self.environment) if learned else self.environment
         self.block: tuple[int, ...] = ()
         self._load = functools.lru_cache(maxsize=16)(load)
         self._programs: dict[Any, Callable[..., Any]] = {}
@@ -197,5 +204,8 @@ def _on_policy(lab: Lab, agent: Agent, key: Key[Array, ""], temperature: Array) 
         lab.environment, agent, lab.config.search, lab.discount, temperature
     )
     episodes = lab.config.evaluate.episodes
-    scores, visited = play.play_and_keep(lab.environment, policy, episodes, play_key)
-    return OnPolicy(scores, play.draw_states(visited, lab.config.evaluate.states, draw_key))
+    return OnPolicy(
+        *play.play_and_draw(
+            lab.environment, policy, episodes, lab.config.evaluate.states, play_key, draw_key
+        )
+    )
