@@ -89,6 +89,18 @@ def test_differences_name_the_settings():
     assert differences(Config(), other) == ["train.seed (0 != 3)"]
 
 
+def test_breakouts_paper_preset_has_the_papers_scale():
+    config = muscope.preset("breakout", "paper")
+    assert (config.train.agents, config.train.steps, config.loss.unroll) == (20, 500_000, 5)
+    assert config.evaluate.sequence_horizon == 4
+    assert config.evaluate.planning_horizon == 32
+    atari = config.environment.atari
+    assert (atari.frame_size, atari.colour, atari.stack, atari.frame_skip) == (96, "rgb", 4, 4)
+    other = muscope.preset("atari:pong", "paper")
+    assert other.environment.name == "atari:pong"
+    assert other.train == config.train
+
+
 def test_a_run_written_before_a_setting_existed_is_still_the_same(tiny):
     written = training_dict(tiny)
     del written["environment"]["atari"]

@@ -59,7 +59,7 @@ def test_the_convolution_and_its_gradients_equal_the_definition(stride):
 
 
 def test_gradients_inside_a_loop_are_as_fast_as_outside():
-    """Automatic differentiation's own convolutions take 25 to 170 times as long there."""
+    """Automatic differentiation's own convolutions take 23 to 56 times as long there."""
     images, kernel = jnp.ones((32, 12, 12, 16)), jnp.ones((3, 3, 16, 16))
 
     def gradient(kernel):

@@ -40,7 +40,8 @@ class _NewRun:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     preset: str = "quick"
-    """The settings to start from: quick (two CPU cores, minutes) or paper (its full scale)."""
+    """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
+    has gpu (one GPU, 25 minutes)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run's directory; by default runs/ENV-PRESET-seedSEED."""
 

@@ -2,7 +2,7 @@
 
 XLA's CPU backend has a fast kernel for plain forward convolutions.  The convolutions that
 automatic differentiation makes of them miss it inside a loop, and all of training is one, and
-are 25 to 170 times as slow.  So the derivatives are written such that what their transposes
+are 23 to 56 times as slow.  So the derivatives are written such that what their transposes
 compute is a plain forward convolution (for the input) and one matrix product (for the weights).
 """
 

@@ -23,6 +23,9 @@ from muscope.training.agent import AgentState, RoundMetrics
 from muscope.training.population import Population
 
 
+WORTH_SAYING = 100e6  # bytes of replay from which on they are announced
+
+
 class Interrupted(Exception):
     """Training was asked to stop and has saved its state."""
 
@@ -46,7 +49,9 @@ def train(run: Run) -> None:
         run.save_config()
         if run.missing_steps():
             population = Population(run.config)
-            print(f"{population.refuse_what_does_not_fit()}.", file=sys.stderr)
+            memory = population.refuse_what_does_not_fit()
+            if population.replay_bytes() >= WORTH_SAYING:
+                print(f"{memory}.", file=sys.stderr)
             with _stop_requests() as stop:
                 _loop(run, population, *_begin(run, population), stop)
         run.state_path.unlink(missing_ok=True)
