@@ -22,7 +22,6 @@ from muscope.storage.run import Run
 from muscope.training.agent import AgentState, RoundMetrics
 from muscope.training.population import Population
 
-
 WORTH_SAYING = 100e6  # bytes of replay from which on they are announced
 
 
