@@ -11,7 +11,8 @@ import gymnasium
 import numpy as np
 
 from muscope.envs.base import Spec
-from muscope.envs.host import HostConfig, HostEnvironment, Layout
+from muscope.envs.host import HostEnvironment, Layout
+from muscope.envs.simulator import HostConfig
 from muscope.envs.workers import HostStep
 
 

@@ -15,7 +15,7 @@ from muscope import envs
 from muscope.envs import AtariConfig, EnvironmentConfig, training_view
 from muscope.envs.atari import area_weights, resize
 from muscope.envs.emulator import Emulator, EmulatorMaker
-from muscope.envs.host import HostConfig, check_restores
+from muscope.envs.simulator import HostConfig, check_restores
 from muscope.envs.workers import HostStep, Pool, Work
 from muscope.errors import ConfigError
 

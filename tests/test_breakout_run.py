@@ -11,8 +11,10 @@ import muscope
 from muscope import envs
 from muscope.agent import NetworkConfig
 from muscope.envs import AtariConfig, EnvironmentConfig, episode, training_view
-from muscope.envs.host import HostConfig
+from muscope.envs.simulator import HostConfig
 from muscope.errors import ConfigError
+from muscope.evaluation.sequences import true_tree
+from muscope.experiments import cost
 from muscope.experiments.evaluate import EXPERIMENTS
 from muscope.learning import replay
 from muscope.learning.loss import LossConfig
@@ -94,6 +96,26 @@ def test_replays_that_do_not_fit_are_refused_before_any_work(small, tmp_path):
     )
     with pytest.raises(ConfigError, match=r"replays of 10,000,000,000 rows take .* GB"):
         muscope.train(huge, tmp_path / "run")
+
+
+def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monkeypatch):
+    """Counted against the simulator itself for the figure whose steps are known exactly."""
+    environment = envs.make(dataclasses.replace(ENVIRONMENT, host=HostConfig(1, 0)))
+    assert cost.host_steps(small, environment, "figure4") == 4 * (4 + 16)
+    tree = jax.jit(lambda s: true_tree(environment, s, 2))
+    before = environment.simulator.computed
+    state = environment.reset(jax.random.key(0))
+    for action in (1, 2, 3, 2):  # Once the ball moves two of the four actions are one.
+        state = environment.step(state, jnp.int32(action)).state
+    reset_and_moves = environment.simulator.computed - before
+    jax.block_until_ready(tree(state).reward)
+    assert 12 <= environment.simulator.computed - before - reset_and_moves <= 20
+    assert 0 < cost.seconds_per_step(environment) < 0.1
+    monkeypatch.setattr(cost, "seconds_per_step", lambda environment: 1.0)
+    cost.announce(small, environment, "figure4", cells=2)
+    assert "figure4: at most 160 steps of the game, 3 min" in capsys.readouterr().err
+    cost.announce(small, envs.CartPole(), "figure4", cells=2)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_study_of_breakout_runs_to_its_report(small, tmp_path):

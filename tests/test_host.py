@@ -13,7 +13,8 @@ import pytest
 from host_models import CounterEnvironment, CounterMaker, host_cart_pole
 
 from muscope.envs import CartPole, CartPoleState, training_view
-from muscope.envs.host import HostConfig, Memo, Simulator, host_errors, simulator
+from muscope.envs.host import host_errors
+from muscope.envs.simulator import HostConfig, Memo, Simulator, simulator
 from muscope.envs.workers import HostStep, Pool, Work
 from muscope.errors import HostError
 from muscope.evaluation import value_error

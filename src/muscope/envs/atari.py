@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from muscope.envs.base import Spec
 from muscope.envs.config import AtariConfig, EnvironmentConfig
 from muscope.envs.emulator import Emulator, EmulatorMaker
-from muscope.envs.host import HostEnvironment, HostState, Layout, check_restores
+from muscope.envs.host import HostEnvironment, HostState, Layout
+from muscope.envs.simulator import check_restores
 
 SNAPSHOT_ROOM = 64  # bytes by which a snapshot may outgrow the first one
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from muscope.envs.host import HostConfig
+from muscope.envs.simulator import HostConfig
 from muscope.errors import ConfigError
 
 

@@ -16,6 +16,7 @@ from muscope.agent.networks import MuZero
 from muscope.config import Config, trained_alike
 from muscope.errors import CheckpointError, ConfigError, RunError, nearest
 from muscope.experiments import (
+    cost,
     decisions,
     endings,
     figure2,
@@ -116,6 +117,7 @@ def _evaluate_one(run: Run, experiment: Experiment, lab: Lab) -> None:
     marks = _marks(run, experiment)
     left = [cell for cell in cells if not _is_kept(run, experiment, cell, marks[cell.step])]
     if left:
+        cost.announce(run.config, lab.environment, experiment.name, len(left))
         size = block_size(run.config)
         with progress(experiment.name, len(cells), "cell", len(cells) - len(left)) as bar:
             for step in steps:
