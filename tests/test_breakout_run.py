@@ -18,6 +18,7 @@ from muscope.experiments import cost
 from muscope.experiments.evaluate import EXPERIMENTS
 from muscope.learning import replay
 from muscope.learning.loss import LossConfig
+from muscope.storage import checkpoint
 from muscope.training.population import Population
 
 pytest.importorskip("ale_py")
@@ -88,6 +89,24 @@ def test_the_replay_gives_back_what_the_agent_saw(small):
         for back in range(4):
             expected = one.rows.observation[max(time - back, oldest), 0]
             np.testing.assert_array_equal(frames[3 - back], expected)
+
+
+def test_a_saved_run_goes_on_to_the_same_bits(small, tmp_path):
+    """The emulator's state is in the file, so another process and other workers can go on."""
+    population = Population(small)
+    state, calls = population.initial(), small.train.call_rounds
+    for i in range(3):
+        state, _ = population.advance(state, i * calls)
+    path = tmp_path / "state"
+    checkpoint.write(path, state, kind="test", step=0, config={})
+    straight, _ = population.advance(state, 3 * calls)
+    read, _ = checkpoint.read(path, jax.eval_shape(population.initial), "test")
+    population.program.environment.simulator.memo.__init__(2**20)
+    again, _ = population.advance(population.place(read), 3 * calls)
+    for a, b in zip(jax.tree.leaves(straight), jax.tree.leaves(again), strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 def test_replays_that_do_not_fit_are_refused_before_any_work(small, tmp_path):
