@@ -115,6 +115,7 @@ def test_replays_that_do_not_fit_are_refused_before_any_work(small, tmp_path):
     )
     with pytest.raises(ConfigError, match=r"replays of 10,000,000,000 rows take .* GB"):
         muscope.train(huge, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monkeypatch):

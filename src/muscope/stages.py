@@ -19,6 +19,7 @@ from muscope.storage.run import Run
 from muscope.trained import TrainedAgent
 from muscope.training import runner
 from muscope.training.agent import check
+from muscope.training.population import Population
 
 
 class StudyRun(Run):
@@ -67,6 +68,8 @@ def train(config: Config, out: str | Path) -> StudyRun:
     """
     runtime.prepare()
     check(config)
+    if not Path(out).exists():  # A finished run needs no memory.
+        Population(config).refuse_what_does_not_fit()
     run = StudyRun.create(out, config)
     runner.train(run)
     return run
