@@ -8,7 +8,10 @@ BIN := $(VENV)/bin
 
 .PHONY: study test check lint types docs format benchmarks clean
 
-study: $(VENV)/.core  ## Train, evaluate and report: ENV=cart-pole PRESET=quick ARGS="--agents 8"
+# Emulated games need an extra.
+EXTRA := $(if $(filter breakout atari:%,$(ENV)),$(VENV)/.atari)
+
+study: $(VENV)/.core $(EXTRA)  ## Train, evaluate and report: ENV=cart-pole PRESET=quick ARGS="--agents 8"
 	$(BIN)/muscope study $(ENV) --preset $(PRESET) $(ARGS)
 
 test: $(VENV)/.dev  ## All tests
@@ -39,9 +42,13 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
+$(VENV)/.atari: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[atari]'
+	touch $@
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@ $(VENV)/.core
+	touch $(VENV)/.core $(VENV)/.atari $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist

@@ -7,7 +7,14 @@ import pytest
 
 import muscope
 from muscope import envs
-from muscope.config import Config, differences, from_dict, to_dict
+from muscope.config import (
+    Config,
+    differences,
+    from_dict,
+    to_dict,
+    trained_alike,
+    training_dict,
+)
 from muscope.errors import ConfigError
 from muscope.presets import PRESETS
 from muscope.training.config import TrainConfig
@@ -80,3 +87,23 @@ def test_every_checkpoint_ends_a_call():
 def test_differences_name_the_settings():
     other = dataclasses.replace(Config(), train=dataclasses.replace(TrainConfig(), seed=3))
     assert differences(Config(), other) == ["train.seed (0 != 3)"]
+
+
+def test_breakouts_paper_preset_has_the_papers_scale():
+    config = muscope.preset("breakout", "paper")
+    assert (config.train.agents, config.train.steps, config.loss.unroll) == (20, 500_000, 5)
+    assert config.evaluate.sequence_horizon == 4
+    assert config.evaluate.planning_horizon == 32
+    atari = config.environment.atari
+    assert (atari.frame_size, atari.colour, atari.stack, atari.frame_skip) == (96, "rgb", 4, 4)
+    other = muscope.preset("atari:pong", "paper")
+    assert other.environment.name == "atari:pong"
+    assert other.train == config.train
+
+
+def test_a_run_written_before_a_setting_existed_is_still_the_same(tiny):
+    written = training_dict(tiny)
+    del written["environment"]["atari"]
+    assert trained_alike(written, tiny)
+    assert not trained_alike({**written, "network": {"width": 9}}, tiny)
+    assert not trained_alike({**written, "gone": 1}, tiny)

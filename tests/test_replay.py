@@ -97,3 +97,38 @@ def test_surplus_draws_lie_beyond_the_ring_and_change_nothing():
     np.testing.assert_allclose(new.rows.value[:, 0], [7, 7, 7] + [0] * 7)
     empty = replay.draw_distinct(jax.random.key(0), ring._replace(written=jnp.int32(0)), 8)
     assert (np.asarray(empty) == 10).all()
+
+
+@pytest.mark.parametrize("appended", [3, 9, 12, 30])
+def test_frames_kept_once_give_the_stacks_that_were_seen(appended):
+    """Against whole stacks kept beside them: games that begin at any row, and the ring's edges."""
+    rng, lanes, length, stack = np.random.default_rng(appended), 2, 9, 4
+    example = filled([0.0], lanes=1).rows._replace(observation=jnp.zeros((), jnp.uint8))
+    example = jax.tree.map(lambda x: x[0, 0] if x.ndim else x, example)
+    ring = replay.create(example._replace(age=jnp.int8(0)), length, lanes, stack)
+    assert ring.rows.observation.shape[0] == length + stack - 1
+    row = filled([0.0], lanes=lanes).rows
+    row = jax.tree.map(lambda x: x[0], row)
+    seen = np.zeros((lanes, stack), np.uint8)
+    age = np.zeros(lanes, np.int8)
+    stacks = []
+    for i in range(appended):
+        for lane in range(lanes):
+            fresh, frame = i == 0 or rng.uniform() < 0.3, rng.integers(1, 256)
+            seen[lane] = frame if fresh else [*seen[lane, 1:], frame]
+            age[lane] = 0 if fresh else min(age[lane] + 1, stack - 1)
+        stacks.append(seen.copy())
+        kept = row._replace(observation=jnp.asarray(seen[:, -1]), age=jnp.asarray(age))
+        ring = replay.append(ring, kept)
+    for i in range(max(0, appended - length), appended):
+        for lane in range(lanes):
+            index = (i % length) * lanes + lane
+            np.testing.assert_array_equal(replay.recall(ring, jnp.int32(index)), stacks[i][lane])
+    last = replay.recall(ring, jnp.int32(length * lanes - 1))
+    np.testing.assert_array_equal(replay.recall(ring, jnp.int32(length * lanes)), last)
+
+
+def test_the_bytes_of_a_ring_are_counted():
+    ring = filled([0.0], length=10, lanes=3)
+    per_row = 4 + 4 + 4 + 1 + 1 + 8 + 4 + 4  # with the row's weight
+    assert replay.nbytes(ring) == 30 * per_row + 4

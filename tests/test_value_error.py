@@ -17,9 +17,9 @@ from muscope.envs.cart_pole import THETA_LIMIT, X_LIMIT
 from muscope.evaluation.sequences import (
     all_sequences,
     behaviour_at,
-    inner_nodes,
     prefix_of,
     sequence_log_probabilities,
+    true_tree,
 )
 from muscope.evaluation.value_error import (
     Rewards,
@@ -29,7 +29,6 @@ from muscope.evaluation.value_error import (
     score,
     sequence_error,
     split_at_the_end,
-    true_path,
     values,
 )
 from muscope.search import SearchConfig
@@ -101,14 +100,27 @@ def test_the_two_parts_of_an_error_meet_at_the_true_end():
     np.testing.assert_allclose(alive + over, values(rewards.predicted - rewards.true, 0.5))
 
 
-def test_inner_nodes_and_prefixes_number_the_same_tree():
-    sequences, (on, depth) = all_sequences(3, 3), inner_nodes(3, 3)
-    assert len(on) == 13 == (3**3 - 1) // 2
-    prefixes = [tuple(sequences[s][:d]) for s, d in zip(on, depth, strict=True)]
-    assert len(set(prefixes)) == 13
+def test_prefixes_are_numbered_breadth_first():
+    prefixes = [p for length in range(3) for p in itertools.product(range(3), repeat=length)]
+    assert len(prefixes) == 13 == (3**3 - 1) // 2
+    sequences = all_sequences(3, 3)
     for s, nodes in enumerate(prefix_of(3, 3)):
         for step, node in enumerate(nodes):
             assert prefixes[node] == tuple(sequences[s][:step])
+
+
+@pytest.mark.parametrize("start", range(4))
+def test_the_true_tree_holds_every_sequences_path(start):
+    tree = true_tree(TabularMDP(), TabularState(jnp.int32(start)), 4)
+    places = np.asarray(tree.nodes.index)[prefix_of(2, 4)]
+    for i, actions in enumerate(all_sequences(2, 4)):
+        reward, ended = by_hand(start, actions)
+        np.testing.assert_allclose(tree.reward[i], reward)
+        np.testing.assert_array_equal(tree.ended[i], ended)
+        state = start
+        for step, action in enumerate(actions):
+            assert places[i, step] == state
+            state = NEXT[state, action]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
@@ -133,9 +145,7 @@ def test_probabilities_are_a_brute_force_product_over_true_states(temperature):
         policy[state] = powered / powered.sum()
 
     state, sequences = TabularState(jnp.int32(0)), all_sequences(2, 4)
-    paths = jax.vmap(lambda a: true_path(environment, state, a))(jnp.asarray(sequences))
-    on, depth = inner_nodes(2, 4)
-    nodes = jax.tree.map(lambda x: x[on, depth], paths.states)
+    nodes = true_tree(environment, state, 4).nodes
     found = sequence_log_probabilities(
         behaviour_at(
             environment, agent, nodes, jax.random.key(0), config, GAMMA, temperature, at_once=4

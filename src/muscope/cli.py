@@ -14,7 +14,7 @@ import tyro
 import muscope
 from muscope import envs, presets, stages
 from muscope.claims import as_text
-from muscope.config import Config
+from muscope.config import Config, EnvironmentConfig
 from muscope.errors import ConfigError, MuscopeError, nearest
 from muscope.experiments.config import EvaluateConfig
 from muscope.experiments.evaluate import EXPERIMENTS
@@ -41,7 +41,8 @@ class _NewRun:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     preset: str = "quick"
-    """The settings to start from: quick (two CPU cores, minutes) or paper (its full scale)."""
+    """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
+    has gpu (one GPU, 25 minutes)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run's directory; by default runs/ENV-PRESET-seedSEED."""
 
@@ -112,7 +113,7 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path]:
     """The run's config and directory, from a preset with the command line's changes."""
     environment, rest = _take(arguments, command, "ENV", "|".join(envs.names()))
     if environment is None:
-        environment = envs.names()[0]
+        environment = EnvironmentConfig().name
     envs.make(environment)
     base = presets.preset(environment, _value_of("--preset", rest) or "quick")
     parsed = tyro.cli(

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from muscope.agent.networks import NetworkConfig
+from muscope.envs.config import EnvironmentConfig
 from muscope.errors import ConfigError, nearest
 from muscope.experiments.config import EvaluateConfig
 from muscope.learning.loss import LossConfig
@@ -19,20 +20,6 @@ from muscope.learning.optimiser import OptimiserConfig
 from muscope.learning.replay import ReplayConfig
 from muscope.search.tree import SearchConfig
 from muscope.training.config import TrainConfig
-
-
-@dataclass(frozen=True)
-class EnvironmentConfig:
-    """The MDP."""
-
-    name: Annotated[str, tyro.conf.Suppress] = "cart-pole"
-    """A registered environment."""
-    discount: float = 0.997
-    """gamma, per agent step."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.discount <= 1:
-            raise ConfigError("environment.discount must lie in (0, 1].")
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-FREE = ("preset", "evaluate", "train.save_seconds")
+FREE = ("preset", "evaluate", "environment.host", "train.save_seconds")
 """Settings that may change within a run, because its checkpoints do not depend on them."""
 
 
@@ -99,6 +86,16 @@ def training_dict(config: Config) -> dict[str, Any]:
             section = section[part]
         del section[last]
     return values
+
+
+def trained_alike(written: dict[str, Any], config: Config) -> bool:
+    """Whether :func:`training_dict` wrote ``written`` for a config that trains alike; settings
+    that have been added since have their defaults.
+    """
+    try:
+        return training_dict(from_dict(written)) == training_dict(config)
+    except ConfigError:
+        return False
 
 
 def from_dict(data: Any, cls: type = Config, path: str = "") -> Any:

@@ -22,6 +22,10 @@ class CheckpointError(MuscopeError):
     """A checkpoint that is missing, torn, or not one of ours."""
 
 
+class HostError(MuscopeError):
+    """A simulator on the host that failed, or whose worker processes keep dying."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest known word, or the list of all of them."""
     known = sorted(known)

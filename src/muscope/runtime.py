@@ -47,6 +47,17 @@ def prepare() -> None:
             jax.config.update("jax_num_cpu_devices", min(cores, 8))
 
 
+def memory_of(device: jax.Device) -> tuple[int, str]:
+    """Bytes that a device can hold, and whose memory that is in words."""
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if device.platform != "cpu" and limit:
+        return limit, "the device"
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # A container's limit, where there is one.
+        host = min(host, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return host, "this machine"
+
+
 def agents_mesh(agents: int, devices: list[jax.Device] | None = None) -> Mesh:
     """As many of the local devices as divide the number of agents."""
     devices = jax.local_devices() if devices is None else devices
@@ -55,7 +66,11 @@ def agents_mesh(agents: int, devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def over_agents(
-    one: Callable[..., Any], mesh: Mesh, per_agent: int, donate: bool = False
+    one: Callable[..., Any],
+    mesh: Mesh,
+    per_agent: int,
+    donate: bool = False,
+    in_turn: bool = False,
 ) -> Callable[..., Any]:
     """Compile ``one`` agent's function for a population.
 
@@ -65,14 +80,23 @@ def over_agents(
         mesh: from :func:`agents_mesh`; agents are split over it and never communicate.
         per_agent: arguments with a leading [P] axis.
         donate: give the first argument's memory to the result.
+        in_turn: a device runs its agents one after the other instead of side by side.
 
     """
 
+    def together(*arguments: Any) -> Any:
+        agents, shared = arguments[:per_agent], arguments[per_agent:]
+        if in_turn and jax.tree.leaves(agents)[0].shape[0] > 1:
+            return jax.lax.map(lambda agent: one(*agent, *shared), agents)
+        return jax.vmap(one, in_axes=(0,) * per_agent + (None,) * len(shared))(*arguments)
+
     def call(*arguments: Any) -> Any:
-        axes = tuple(0 if i < per_agent else None for i in range(len(arguments)))
-        specs = tuple(PartitionSpec(AGENTS) if a == 0 else PartitionSpec() for a in axes)
+        specs = tuple(
+            PartitionSpec(AGENTS) if i < per_agent else PartitionSpec()
+            for i in range(len(arguments))
+        )
         return jax.shard_map(
-            jax.vmap(one, in_axes=axes),
+            together,
             mesh=mesh,
             in_specs=specs,
             out_specs=PartitionSpec(AGENTS),

@@ -8,18 +8,20 @@ from pathlib import Path
 import jax
 import pyarrow as pa
 
-from muscope import runtime
+from muscope import envs, runtime
 from muscope.claims import judge_run
 from muscope.config import Config
+from muscope.envs.host import host_errors
 from muscope.errors import RunError
 from muscope.experiments import evaluate as stage
-from muscope.reporting import SCENES
 from muscope.reporting import film as make_film
 from muscope.reporting import report as draw
+from muscope.reporting import scene_of
 from muscope.storage.run import Run
 from muscope.trained import TrainedAgent
 from muscope.training import runner
 from muscope.training.agent import check
+from muscope.training.population import Population
 
 
 class StudyRun(Run):
@@ -55,6 +57,7 @@ def open_run(path: str | Path) -> StudyRun:
     return StudyRun.open(path)
 
 
+@host_errors()
 def train(config: Config, out: str | Path) -> StudyRun:
     """Train, or resume training, in the directory ``out``; does nothing if it is finished.
 
@@ -62,15 +65,19 @@ def train(config: Config, out: str | Path) -> StudyRun:
         ConfigError: the settings cannot be built; nothing is written.
         RunError: ``out`` holds something else or is in use.
         CheckpointError: the saved state is damaged.
+        HostError: a simulator on the host failed.
 
     """
     runtime.prepare()
     check(config)
+    if not Path(out).exists():  # A finished run needs no memory.
+        Population(config).refuse_what_does_not_fit()
     run = StudyRun.create(out, config)
     runner.train(run)
     return run
 
 
+@host_errors()
 def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
     """Fill the tables of the named experiments, all by default; finished cells are skipped."""
     run = _opened(run)
@@ -127,7 +134,7 @@ def study(config: Config, out: str | Path) -> StudyRun:
     stage.check(config)
     run = train(config, out)
     evaluate(run)
-    if config.environment.name in SCENES and not run.film_path.exists():
+    if scene_of(envs.make(config.environment)) and not run.film_path.exists():
         film(run)
     report(run)
     return run

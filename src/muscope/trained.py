@@ -33,7 +33,7 @@ class TrainedAgent:
         self.index = index
         self.step = step
         self._calls = 0
-        self.environment = envs.make(config.environment.name)
+        self.environment = envs.make(config.environment)
         self.temperature = float(
             temperature_at(step, config.train.steps, config.train.temperatures)
         )

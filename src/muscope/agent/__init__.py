@@ -1,5 +1,6 @@
 """The agent of Section 2.2: representation h, dynamics g and prediction f."""
 
+from muscope.agent import pixels as _pixels  # noqa: F401 (registers "resnet")
 from muscope.agent.base import Agent, Latent, Prediction
 from muscope.agent.networks import MuZero, NetworkConfig, build, register
 from muscope.agent.support import Support, h_transform, h_transform_inverse

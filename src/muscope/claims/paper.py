@@ -55,7 +55,8 @@ def _short_horizon(cells: Cells) -> np.ndarray:
     first = {"horizon": 1}
     error = cells.mean("error", first, step=cells.positive())
     size = cells.mean("reward_size", first, step=cells.positive())
-    return NEAR_ZERO - (error / size).mean(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # No rewards at all: undefined.
+        return NEAR_ZERO - (error / size).mean(axis=1)
 
 
 def _growth(cells: Cells) -> np.ndarray:
@@ -232,8 +233,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "9a",
         "Free search in the learned model fails completely.",
-        f"{FAILED:g} of the true model's gain in return less the learned one's: uniform prior, most "
-        "simulations against the true model's fewest, last panel",
+        f"{FAILED:g} of the true model's gain in return less the learned one's: uniform prior, "
+        "most simulations against the true model's fewest, last panel",
         "figure7",
         _free_search_fails,
         ("lunar-lander", "breakout"),

@@ -14,8 +14,12 @@ Rules every environment obeys
 * Functions take one state and are traceable; callers use ``jax.vmap``.
 
 An environment that lives on the host (an emulator) obeys the same contract: its state
-is an integer handle into a host-side table of snapshots, and ``step`` is a pure
-callback memoised on ``(handle, action)``.  Nothing above this module can tell.
+holds the emulator's serialised snapshot, and ``step`` is a pure callback (see
+:mod:`muscope.envs.host`).  Nothing above this module can tell.
+
+Training may see another problem than the game that is scored, over the same states: an
+environment with :class:`Trainable`'s methods says so.  ``training`` gives that view, in which
+an episode may end (and be learned as ended) while the game goes on from :meth:`resume`.
 """
 
 from __future__ import annotations
@@ -66,3 +70,56 @@ class Environment(Protocol):
     def observe(self, state: State) -> Float[Array, "..."]:
         """What the agent sees of ``state``, of shape ``spec.observation_shape``."""
         ...
+
+
+class Resumed(NamedTuple):
+    """A game after a step of a training view."""
+
+    state: State
+    """Where it goes on: the stepped state, without an end that only the view sees."""
+    over: Bool[Array, ""]
+    """It is over and does not go on."""
+    points: Float[Array, ""]
+    """Its own reward of that step."""
+
+
+@runtime_checkable
+class Trainable(Environment, Protocol):
+    """An environment whose training view differs from the game itself."""
+
+    def training(self) -> Trainable:
+        """The view that agents learn from, with states of the same kind."""
+        ...
+
+    def resume(self, state: State) -> Resumed:
+        """The game behind a state that a step of the view has just led to."""
+        ...
+
+
+@runtime_checkable
+class Stacked(Environment, Protocol):
+    """An environment that shows the last few frames, so that each need be kept only once."""
+
+    @property
+    def stack(self) -> int:
+        """Frames in an observation."""
+        ...
+
+    def frame(self, state: State) -> Array:
+        """The newest frame."""
+        ...
+
+    def age(self, state: State) -> Int[Array, ""]:
+        """How many of the frames before it, at most ``stack`` - 1, belong to the same game;
+        copies of the first stand for those that do not.
+        """
+        ...
+
+    def observe_frames(self, frames: Array) -> Float[Array, "..."]:
+        """The observation of the state whose last ``stack`` frames, oldest first, these are."""
+        ...
+
+
+def training_view(environment: Environment) -> Environment:
+    """The problem that agents learn: the environment itself, unless it says otherwise."""
+    return environment.training() if isinstance(environment, Trainable) else environment

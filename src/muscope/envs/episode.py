@@ -4,6 +4,10 @@ One lane of experience is a sequence of *rows*.  A row is a state the agent sear
 from, and usually the transition it took from there.  When the time limit cuts an
 episode, the final state still gets a row of its own (``last``), with a search but no
 transition, so that learning can bootstrap from it; the next row starts a new episode.
+
+A training view (:class:`muscope.envs.base.Trainable`) may end an episode in the middle of a
+game.  The row says so, and the next one is the same game's next state; score and time limit
+belong to the whole game.
 """
 
 from __future__ import annotations
@@ -14,17 +18,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from muscope.envs.base import Environment, State
+from muscope.envs.base import Environment, State, Trainable
 
 
 class Episode(NamedTuple):
-    """One lane's current episode."""
+    """One lane's current game."""
 
     state: State
     elapsed: Int[Array, ""]
-    """Steps taken in this episode."""
+    """Steps taken in it."""
     score: Float[Array, ""]
-    """Undiscounted reward so far."""
+    """Its own undiscounted rewards so far."""
     last: Bool[Array, ""]
     """The time limit is reached: this state gets a search but no transition."""
 
@@ -34,10 +38,11 @@ class Outcome(NamedTuple):
 
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
+    """The episode ended; nothing that follows is learned as its consequence."""
     finished: Bool[Array, ""]
-    """An episode ended here, by termination or truncation."""
+    """The game ended here, by termination or truncation."""
     score: Float[Array, ""]
-    """The undiscounted return of the finished episode (0 unless ``finished``)."""
+    """The undiscounted return of the finished game (0 unless ``finished``)."""
 
 
 def start(environment: Environment, key: Key[Array, ""]) -> Episode:
@@ -57,12 +62,13 @@ def advance(
     moved = environment.step(episode.state, action)
     reward = jnp.where(episode.last, 0.0, moved.reward)
     terminated = moved.terminated & ~episode.last
+    state, over, points = moved.state, moved.terminated, moved.reward
+    if isinstance(environment, Trainable):
+        state, over, points = environment.resume(state)
     elapsed = episode.elapsed + 1
-    score = episode.score + reward
-    going = Episode(
-        moved.state, elapsed, score, (elapsed >= environment.spec.time_limit) & ~terminated
-    )
-    finished = terminated | episode.last
+    score = episode.score + jnp.where(episode.last, 0.0, points)
+    going = Episode(state, elapsed, score, (elapsed >= environment.spec.time_limit) & ~over)
+    finished = over | episode.last
     fresh = start(environment, key)
     following = jax.tree.map(lambda new, old: jnp.where(finished, new, old), fresh, going)
     return following, Outcome(reward, terminated, finished, jnp.where(finished, score, 0.0))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from muscope.agent.base import Agent
 from muscope.envs.base import Environment, State
@@ -29,13 +29,13 @@ class Scores(NamedTuple):
     """Steps taken."""
 
 
-class Visited(NamedTuple):
-    """Every state in which E episodes of at most T steps took an action."""
+class Sample(NamedTuple):
+    """Up to M of the states in which episodes took an action, drawn evenly, in random order."""
 
     states: State
-    """Pytree of [T, E, ...]."""
-    valid: Bool[Array, "T E"]
-    """Whether the episode was still going."""
+    """Pytree of [M, ...]."""
+    rank: Float[Array, "M"]
+    """Each state's random number, ascending; infinite where there is no state yet."""
 
 
 def play(environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]) -> Scores:
@@ -54,23 +54,40 @@ def play_from(
     environment: Environment, policy: Policy, states: State, key: Key[Array, ""]
 ) -> Scores:
     """Play on from given states [E, ...], each to its end or the time limit."""
-    return _episodes(environment, policy, states, key, keep=False)[0]
+    return _episodes(environment, policy, states, key)[0]
 
 
-def play_and_keep(
-    environment: Environment, policy: Policy, episodes: int, key: Key[Array, ""]
-) -> tuple[Scores, Visited]:
-    """As :func:`play`, with the states on the way."""
-    reset_key, act_key = jax.random.split(key)
+def play_and_draw(
+    environment: Environment,
+    policy: Policy,
+    episodes: int,
+    count: int,
+    play_key: Key[Array, ""],
+    draw_key: Key[Array, ""],
+) -> tuple[Scores, State]:
+    """As :func:`play`, with ``count`` states drawn evenly from the pool of all that it visits.
+
+    Without repetition as long as the pool lasts; a smaller pool is used again from its
+    beginning, every state equally often (to within one).  No more than ``count`` states are
+    held at any time.
+    """
+    reset_key, act_key = jax.random.split(play_key)
     begin = starts(environment, episodes, reset_key)
-    scores, states = _episodes(environment, policy, begin, act_key, keep=True)
-    time = jnp.arange(environment.spec.time_limit)[:, None]
-    return scores, Visited(states, time < scores.length)
+    ranks = jax.random.uniform(draw_key, (environment.spec.time_limit, episodes))
+    scores, drawn = _episodes(environment, policy, begin, act_key, count, ranks)
+    size = jnp.minimum(jnp.sum(scores.length), count)
+    return scores, jax.tree.map(lambda x: x[jnp.arange(count) % size], drawn.states)
 
 
 def _episodes(
-    environment: Environment, policy: Policy, state: State, key: Key[Array, ""], keep: bool
-) -> tuple[Scores, State]:
+    environment: Environment,
+    policy: Policy,
+    state: State,
+    key: Key[Array, ""],
+    count: int = 0,
+    ranks: Float[Array, "T E"] | None = None,
+) -> tuple[Scores, Sample]:
+    """Episodes, and the ``count`` visited states of lowest rank; T is the time limit."""
     limit = environment.spec.time_limit
 
     def running(carry):
@@ -78,32 +95,25 @@ def _episodes(
         return ~jnp.all(over | (scores.length >= limit))
 
     def step(carry):
-        state, scores, over, kept = carry
+        state, scores, over, sample = carry
         now = jnp.max(scores.length)
-        kept = jax.tree.map(lambda buffer, x: buffer.at[now].set(x), kept, state if keep else ())
+        if ranks is not None:
+            rank = jnp.where(over, jnp.inf, ranks[now])
+            both = jax.tree.map(lambda *x: jnp.concatenate(x), sample, Sample(state, rank))
+            lowest = jnp.argsort(both.rank)[:count]
+            sample = jax.tree.map(lambda x: x[lowest], both)
         action = policy(state, jax.random.fold_in(key, now))
         state, reward, terminated = jax.vmap(environment.step)(state, action)
         # A terminated state is absorbing, so its further rewards are 0 by themselves.
         scores = Scores(scores.score + reward, scores.length + ~over)
-        return state, scores, over | terminated, kept
+        return state, scores, over | terminated, sample
 
     zeros = jnp.zeros(jax.tree.leaves(state)[0].shape[:1])
-    room = jax.tree.map(lambda x: jnp.zeros((limit, *x.shape), x.dtype), state if keep else ())
-    begin = (state, Scores(zeros, zeros.astype(jnp.int32)), zeros.astype(bool), room)
-    _, scores, _, kept = jax.lax.while_loop(running, step, begin)
-    return scores, kept
-
-
-def draw_states(visited: Visited, count: int, key: Key[Array, ""]) -> State:
-    """``count`` states drawn evenly from the pool of all episodes' states.
-
-    Without repetition as long as the pool lasts; a smaller pool is used again from its
-    beginning, every state equally often (to within one).  ``key`` is consumed.
-    """
-    valid = visited.valid.ravel()
-    shuffled = jnp.argsort(jnp.where(valid, jax.random.uniform(key, valid.shape), jnp.inf))
-    chosen = shuffled[jnp.arange(count) % jnp.sum(valid)]
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[chosen], visited.states)
+    room = jax.tree.map(lambda x: jnp.zeros((count, *x.shape[1:]), x.dtype), state)
+    nothing = Sample(room, jnp.full((count,), jnp.inf))
+    begin = (state, Scores(zeros, zeros.astype(jnp.int32)), zeros.astype(bool), nothing)
+    _, scores, _, sample = jax.lax.while_loop(running, step, begin)
+    return scores, sample
 
 
 def muzero_policy(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from muscope.agent.base import Agent
 from muscope.envs.base import Environment, State
@@ -17,23 +19,40 @@ def all_sequences(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
     return np.indices((actions,) * horizon).reshape(horizon, -1).T.astype(np.int32)
 
 
-def inner_nodes(actions: int, horizon: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """The (A^h - 1) / (A - 1) prefixes shorter than h, as places on the sequences' paths.
+class TrueTree(NamedTuple):
+    """All S = A^h sequences from one state in the true environment, n inner nodes."""
 
-    Returns:
-        For each prefix, breadth first, a sequence that starts with it and its length: the
-        prefix's state is that sequence's state at that step.
+    nodes: State
+    """Pytree of [n, ...]: the states at the prefixes shorter than h, breadth first."""
+    reward: Float[Array, "S h"]
+    ended: Bool[Array, "S h"]
+    """As in :class:`muscope.evaluation.value_error.TruePath`."""
 
-    """
-    sequence = [
-        np.arange(actions**depth) * actions ** (horizon - depth) for depth in range(horizon)
-    ]
-    depth = [np.full(actions**d, d) for d in range(horizon)]
-    return np.concatenate(sequence), np.concatenate(depth)
+
+def true_tree(environment: Environment, state: State, horizon: int) -> TrueTree:
+    """Step every prefix once, rather than every sequence from its beginning."""
+    actions = environment.spec.num_actions
+    places = jax.tree.map(lambda x: jnp.asarray(x)[None], state)
+    over = jnp.zeros((1,), bool)
+    nodes, reward, ended = [], [], []
+    for depth in range(horizon):
+        nodes.append(places)
+        ended.append(jnp.repeat(over, actions ** (horizon - depth)))
+        moved = jax.vmap(lambda s: jax.vmap(lambda a: environment.step(s, a))(jnp.arange(actions)))(
+            places
+        )
+        moved = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), moved)
+        reward.append(jnp.repeat(moved.reward, actions ** (horizon - depth - 1)))
+        places, over = moved.state, jnp.repeat(over, actions) | moved.terminated
+    return TrueTree(
+        jax.tree.map(lambda *x: jnp.concatenate(x), *nodes),
+        jnp.stack(reward, axis=-1),
+        jnp.stack(ended, axis=-1),
+    )
 
 
 def prefix_of(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
-    """The inner node (numbered as in :func:`inner_nodes`) that each sequence is at, per step."""
+    """The inner node (numbered as in :class:`TrueTree`) that each sequence is at, per step."""
     first = np.cumsum([0, *(actions**d for d in range(horizon - 1))])
     number = np.arange(actions**horizon)[:, None]
     return first + number // actions ** (horizon - np.arange(horizon))

@@ -20,8 +20,6 @@ from muscope.evaluation.play import Policy
 class TruePath(NamedTuple):
     """What an action sequence does in the true environment, from the state s_t."""
 
-    states: State
-    """Pytree of [h, ...]: s_t .. s_{t+h-1}, the states that the actions are taken in."""
     reward: Float[Array, "h"]
     """r_t .. r_{t+h-1}"""
     ended: Bool[Array, "h"]
@@ -56,7 +54,7 @@ def true_path(environment: Environment, state: State, actions: Int[Array, "h"]) 
     def step(carry, action):
         state, over = carry
         moved = environment.step(state, action)
-        return (moved.state, over | moved.terminated), TruePath(state, moved.reward, over)
+        return (moved.state, over | moved.terminated), TruePath(moved.reward, over)
 
     # A state counts as over from the first terminating step on; starting states are not.
     return jax.lax.scan(step, (state, jnp.array(False)), actions)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from muscope.errors import ConfigError
 
@@ -43,6 +44,11 @@ class EvaluateConfig:
     """Steps after a decision for which the true return under the policy prior is counted."""
     agents_at_once: int = 0
     """Agents in one call of a compiled program; 0 for 4 per CPU core, or all on a GPU."""
+    truth: Literal["training", "game"] = "training"
+    """What models are held against, and what the true model in a search is: the problem that the
+    agents learned (in Atari with clipped rewards, and over when a life is lost), or the game
+    itself, whose other rewards and further lives then count as errors of the model.  Returns are
+    always the game's."""
     seed: int = 1
     """Seed of all evaluation randomness; independent of training."""
 

@@ -143,10 +143,10 @@ def value_of(q: Float[Array, "M A"], visits: Float[Array, "M A"]) -> Float[Array
 
 def decide(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Decisions:
     """All planners at states [M, ...]."""
-    evaluate, environment = lab.config.evaluate, lab.environment
+    evaluate, environment = lab.config.evaluate, lab.truth
     q_key, learned_key, true_key = jax.random.split(key, 3)
     returns = action_values(
-        environment,
+        lab.environment,
         agent,
         states,
         q_key,

@@ -101,7 +101,7 @@ def random_profile(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -
     lanes = jax.tree.leaves(starts)[0].shape[0]
     sequences = jax.random.randint(key, (lanes, lab.horizon + 1), 0, actions)
     # One step more than is scored tells whether the last scored one ended the episode.
-    scored = jax.vmap(lambda s, a: score(lab.environment, agent, s, a))(starts, sequences)
+    scored = jax.vmap(lambda s, a: score(lab.truth, agent, s, a))(starts, sequences)
     rewards = Rewards(*(x[:, :-1] for x in scored))
     return profile(rewards, scored.ended[:, -1], lab.discount)
 

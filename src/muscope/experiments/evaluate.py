@@ -13,9 +13,10 @@ import muscope
 from muscope import envs, runtime
 from muscope.agent import networks
 from muscope.agent.networks import MuZero
-from muscope.config import Config, training_dict
+from muscope.config import Config, trained_alike
 from muscope.errors import CheckpointError, ConfigError, RunError, nearest
 from muscope.experiments import (
+    cost,
     decisions,
     endings,
     figure2,
@@ -54,12 +55,12 @@ def load_agents(run: Run, step: int) -> MuZero:
 
     """
     config = run.config
-    spec = envs.make(config.environment.name).spec
+    spec = envs.make(config.environment).spec
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), config.train.agents))
     template = jax.eval_shape(jax.vmap(lambda key: networks.build(config.network, spec, key)), keys)
     path = run.checkpoint_path(step)
     agents, header = checkpoint.read(path, template, checkpoint.AGENTS_FORMAT)
-    if header["step"] != step or header["config"] != training_dict(config):
+    if header["step"] != step or not trained_alike(header["config"], config):
         raise CheckpointError(
             f"{path} belongs to another run or training step; put this run's file back, "
             "or delete it and train again."
@@ -116,6 +117,7 @@ def _evaluate_one(run: Run, experiment: Experiment, lab: Lab) -> None:
     marks = _marks(run, experiment)
     left = [cell for cell in cells if not _is_kept(run, experiment, cell, marks[cell.step])]
     if left:
+        cost.announce(run.config, lab.environment, experiment.name, len(left))
         size = block_size(run.config)
         with progress(experiment.name, len(cells), "cell", len(cells) - len(left)) as bar:
             for step in steps:
@@ -183,6 +185,7 @@ def _marks(run: Run, experiment: Experiment) -> dict[int, str]:
         "revision": experiment.revision,
         "seed": run.config.evaluate.seed,
         **experiment.settings(run.config),
+        **({"truth": "game"} if run.config.evaluate.truth == "game" else {}),
     }
     return {
         step: json.dumps(

@@ -116,10 +116,10 @@ def behaviour_rewards(
 
     """
     count = lab.config.evaluate.sequences
-    policy = muzero_policy(lab.environment, actor, lab.config.search, lab.discount, temperature)
+    policy = muzero_policy(lab.truth, actor, lab.config.search, lab.discount, temperature)
     starts = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), states)
-    actions = follow(lab.environment, policy, starts, lab.horizon, key)
-    flat = jax.vmap(lambda s, a: score(lab.environment, model, s, a))(starts, actions)
+    actions = follow(lab.truth, policy, starts, lab.horizon, key)
+    flat = jax.vmap(lambda s, a: score(lab.truth, model, s, a))(starts, actions)
     return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), flat)
 
 

@@ -48,15 +48,14 @@ from muscope.errors import ConfigError
 from muscope.evaluation.sequences import (
     all_sequences,
     behaviour_at,
-    inner_nodes,
     sequence_log_probabilities,
+    true_tree,
 )
 from muscope.evaluation.value_error import (
     Rewards,
     predicted_rewards,
     sequence_error,
     split_at_the_end,
-    true_path,
     values,
 )
 from muscope.experiments import style
@@ -113,22 +112,20 @@ def every_sequence(
     """Score all sequences from states [M, ...]; one search per inner node of the true tree."""
     horizon, actions = lab.config.evaluate.sequence_horizon, lab.environment.spec.num_actions
     sequences = jnp.asarray(all_sequences(actions, horizon))
-    on, depth = inner_nodes(actions, horizon)
 
     def one_state(state):
-        paths = jax.vmap(lambda a: true_path(lab.environment, state, a))(sequences)
-        observation = lab.environment.observe(state)
+        tree = true_tree(lab.truth, state, horizon)
+        observation = lab.truth.observe(state)
         predicted = jax.vmap(lambda a: predicted_rewards(agent, observation, a))(sequences)
-        nodes = jax.tree.map(lambda x: x[on, depth], paths.states)
-        return Rewards(paths.reward, predicted, paths.ended), nodes
+        return Rewards(tree.reward, predicted, tree.ended), tree.nodes
 
     rewards, nodes = jax.vmap(one_state)(states)
     count = rewards.true.shape[0]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), nodes)
     config = lab.config.search
-    policy = behaviour_at(
-        lab.environment, agent, flat, key, config, lab.discount, temperature
-    ).reshape(count, -1, actions)
+    policy = behaviour_at(lab.truth, agent, flat, key, config, lab.discount, temperature).reshape(
+        count, -1, actions
+    )
     log_probability = jax.vmap(lambda p: sequence_log_probabilities(p, actions, horizon))(policy)
     probability = jnp.exp(log_probability)
     usual = jnp.mean(jnp.sum(probability[..., None] * rewards.true, axis=1))
@@ -165,7 +162,7 @@ def check(config: Config) -> None:
 
     """
     horizon = config.evaluate.sequence_horizon
-    count = envs.make(config.environment.name).spec.num_actions ** horizon
+    count = envs.make(config.environment).spec.num_actions ** horizon
     if count > MOST_SEQUENCES:
         raise ConfigError(
             f"evaluate.sequence_horizon = {horizon} makes {count:,} action sequences, more than "

@@ -69,7 +69,7 @@ class Course(NamedTuple):
 
 def courses(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Course:
     """Search from states [M, ...] with both priors at once."""
-    evaluate, environment = lab.config.evaluate, lab.environment
+    evaluate, environment = lab.config.evaluate, lab.truth
     count = jax.tree.leaves(states)[0].shape[0]
     both = jax.tree.map(lambda x: jnp.concatenate([x, x]), states)
     guided = jnp.arange(2 * count) < count

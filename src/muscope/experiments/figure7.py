@@ -76,7 +76,7 @@ def planned(model: Model, leaf: LeafKind) -> Callable[..., Scores]:
         config = replace(lab.config.search, simulations=evaluate.planning_simulations[-1])
         policy = planner_policy(
             Planner(model, leaf, evaluate.planning_horizon),
-            lab.environment,
+            lab.truth,
             agent,
             guided,
             config,

@@ -18,7 +18,7 @@ import pyarrow as pa
 from jaxtyping import Array, Key
 
 from muscope import envs
-from muscope.agent import Agent
+from muscope.agent import Agent, networks
 from muscope.config import Config
 from muscope.envs.base import Environment, State
 from muscope.errors import ConfigError
@@ -86,11 +86,18 @@ class Lab:
         config: the run's config.
         load: the agents [P, ...] at a training step.
 
+    Attributes:
+        environment: the game, in which returns are counted.
+        truth: what the learned models are held against, over the same states; see
+            ``evaluate.truth``.
+
     """
 
     def __init__(self, config: Config, load: Callable[[int], Agent]):
         self.config = config
-        self.environment: Environment = envs.make(config.environment.name)
+        self.environment: Environment = envs.make(config.environment)
+        learned = config.evaluate.truth == "training"
+        self.truth = envs.training_view(self.environment) if learned else self.environment
         self.block: tuple[int, ...] = ()
         self._load = functools.lru_cache(maxsize=16)(load)
         self._programs: dict[Any, Callable[..., Any]] = {}
@@ -139,8 +146,12 @@ class Lab:
         """
         if one not in self._programs:
             mesh = agents_mesh(len(self.block))
+            platform = mesh.devices.flat[0].platform
             self._programs[one] = over_agents(
-                functools.partial(one, self), mesh, per_agent=len(per_agent)
+                functools.partial(one, self),
+                mesh,
+                per_agent=len(per_agent),
+                in_turn=networks.in_turn(self.config.network, platform),
             )
         return self._programs[one](*per_agent, *shared)
 
@@ -193,5 +204,8 @@ def _on_policy(lab: Lab, agent: Agent, key: Key[Array, ""], temperature: Array) 
         lab.environment, agent, lab.config.search, lab.discount, temperature
     )
     episodes = lab.config.evaluate.episodes
-    scores, visited = play.play_and_keep(lab.environment, policy, episodes, play_key)
-    return OnPolicy(scores, play.draw_states(visited, lab.config.evaluate.states, draw_key))
+    return OnPolicy(
+        *play.play_and_draw(
+            lab.environment, policy, episodes, lab.config.evaluate.states, play_key, draw_key
+        )
+    )

@@ -5,6 +5,10 @@ A row is a state the agent searched from and the transition it took (see
 :mod:`muscope.envs.episode`).  Rows are appended without priority arithmetic on the host
 and overwritten in order; an overwritten row takes its priority with it.
 
+Of an environment that shows its last few frames only the newest frame of every row is kept,
+and the stack is put together when a row is drawn.  The frames' ring is longer than the rows' by
+what the oldest row still needs.
+
 Sampling follows Schaul et al. (2016): P(i) ~ p_i^alpha with importance weights
 (N P(i))^-beta, scaled by their maximum in the batch.  There is no sum-tree: sums are
 recomputed from the priorities at every draw, in two levels, so rounding cannot drift,
@@ -18,7 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from muscope.errors import ConfigError
 
@@ -55,7 +59,9 @@ class ReplayConfig:
 class Rows(NamedTuple):
     """Experience; every field has leading axes [time, lanes] in the ring."""
 
-    observation: Float[Array, "*rows ..."]
+    observation: Num[Array, "*rows ..."]
+    """The observation; if frames are stacked, the newest frame.  In the ring the frames have
+    ``stack`` - 1 more rows than everything else."""
     action: Int[Array, "*rows"]
     reward: Float[Array, "*rows"]
     terminated: Bool[Array, "*rows"]
@@ -66,6 +72,9 @@ class Rows(NamedTuple):
     """Root visit distribution of the latest search from this state."""
     value: Float[Array, "*rows"]
     """v^MCTS of the latest search from this state."""
+    age: Int[Array, "*rows"] | None = None
+    """If frames are stacked: how many of the rows before belong to the same game, at most
+    ``stack`` - 1."""
 
 
 class Replay(NamedTuple):
@@ -79,9 +88,14 @@ class Replay(NamedTuple):
     """Rows appended per lane since the beginning; the next goes to ``written % T``."""
 
 
-def create(example: Rows, length: int, lanes: int) -> Replay:
+def create(example: Rows, length: int, lanes: int, stack: int = 1) -> Replay:
     """An empty ring for rows shaped like ``example`` (one row, no leading axes)."""
-    rows = jax.tree.map(lambda x: jnp.zeros((length, lanes, *x.shape), x.dtype), example)
+
+    def ring(x: Array, length: int) -> Array:
+        return jnp.zeros((length, lanes, *x.shape), x.dtype)
+
+    rows = jax.tree.map(lambda x: ring(x, length), example)
+    rows = rows._replace(observation=ring(example.observation, length + stack - 1))
     return Replay(rows, jnp.zeros((length, lanes)), jnp.zeros((), jnp.int32))
 
 
@@ -89,17 +103,37 @@ def append(replay: Replay, rows: Rows) -> Replay:
     """Write one row per lane; new rows get the greatest priority there is, so that each
     is likely to be learned from soon.
     """
-    length, lanes = replay.weight.shape
-    at = replay.written % length
-    stored = jax.tree.map(
-        lambda ring, row: jax.lax.dynamic_update_slice_in_dim(ring, row[None], at, 0),
-        replay.rows,
-        rows,
-    )
+
+    def write(ring: Array, row: Array) -> Array:
+        at = replay.written % ring.shape[0]
+        return jax.lax.dynamic_update_slice_in_dim(ring, row[None], at, 0)
+
     top = jnp.max(replay.weight)
     top = jnp.where(top > 0, top, 1.0)
-    weight = jax.lax.dynamic_update_slice_in_dim(replay.weight, jnp.full((1, lanes), top), at, 0)
-    return Replay(stored, weight, replay.written + 1)
+    weight = write(replay.weight, jnp.full(replay.weight.shape[1:], top))
+    return Replay(jax.tree.map(write, replay.rows, rows), weight, replay.written + 1)
+
+
+def recall(replay: Replay, index: Int[Array, ""]) -> Num[Array, "..."]:
+    """What was kept of the state of a row: its observation, or its last frames [stack, ...],
+    oldest first.  Indices beyond the ring give the last row's.
+    """
+    length, lanes = replay.weight.shape
+    index = jnp.minimum(index, length * lanes - 1)
+    time, lane = index // lanes, index % lanes
+    kept = replay.rows.observation
+    if replay.rows.age is None:
+        return kept.at[time, lane].get(mode="promise_in_bounds")
+    stack = kept.shape[0] - length + 1
+    newest = replay.written - 1
+    row = newest - (newest - time) % length  # rows of the lane before this one, ever
+    back = jnp.minimum(jnp.arange(stack)[::-1], replay.rows.age[time, lane])
+    return kept.at[(row - back) % kept.shape[0], lane].get(mode="promise_in_bounds")
+
+
+def nbytes(replay: Replay) -> int:
+    """Bytes of a ring, or of its description by ``jax.eval_shape``."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(replay))
 
 
 def refresh(

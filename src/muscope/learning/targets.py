@@ -15,24 +15,27 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
-from muscope.learning.replay import Replay, Rows
+from muscope.learning.replay import Replay, Rows, recall
 
 
 class Window(NamedTuple):
     """Rows t..t+K+n of one lane, and where knowledge stops.  L = K + n + 1."""
 
     rows: Rows
+    """Without observations."""
     boundary: Bool[Array, "L"]
     """This row's state is known but its future is not: truncated, or the newest row."""
+    kept: Num[Array, "..."]
+    """What :func:`muscope.learning.replay.recall` gives of row t."""
 
 
 class Targets(NamedTuple):
     """What the unrolled model is compared with (Figure 1).  K1 = K + 1."""
 
-    observation: Float[Array, "..."]
-    """s_t, the input of h."""
+    observation: Num[Array, "..."]
+    """s_t, the input of h; first as it was kept in the replay."""
     actions: Int[Array, "K"]
     """a_t..a_{t+K-1}."""
     reward: Float[Array, "K"]
@@ -51,10 +54,11 @@ def window(replay: Replay, index: Int[Array, ""], length: int) -> Window:
     size, lanes = replay.weight.shape
     time, lane = index // lanes, index % lanes
     times = (time + jnp.arange(length)) % size
-    rows = jax.tree.map(lambda x: x.at[times, lane].get(mode="promise_in_bounds"), replay.rows)
+    plain = replay.rows._replace(observation=None, age=None)  # type: ignore[arg-type]
+    rows = jax.tree.map(lambda x: x.at[times, lane].get(mode="promise_in_bounds"), plain)
     newest = (replay.written - 1) % size
     boundary = (rows.last | (times == newest)) & ~rows.terminated
-    return Window(rows, boundary)
+    return Window(rows, boundary, recall(replay, index))
 
 
 def n_step_values(w: Window, unroll: int, n: int, discount: float) -> Float[Array, "K1"]:
@@ -67,9 +71,9 @@ def n_step_values(w: Window, unroll: int, n: int, discount: float) -> Float[Arra
     value = jnp.zeros((count,))
     weight = jnp.ones((count,))
     for k in range(n):
-        rows = jax.tree.map(lambda x, k=k: x[k : k + count], w)
-        value += weight * jnp.where(rows.boundary, rows.rows.value, rows.rows.reward)
-        weight *= discount * (1.0 - (rows.boundary | rows.rows.terminated))
+        rows, boundary = jax.tree.map(lambda x, k=k: x[k : k + count], (w.rows, w.boundary))
+        value += weight * jnp.where(boundary, rows.value, rows.reward)
+        weight *= discount * (1.0 - (boundary | rows.terminated))
     return value + weight * w.rows.value[n : n + count]
 
 
@@ -99,7 +103,7 @@ def make(w: Window, unroll: int, n: int, discount: float) -> Targets:
     value = jnp.where(real, n_step_values(w, unroll, n, discount), 0.0)
     reward_known = terminal | (real & ~w.boundary[:count])
     return Targets(
-        observation=w.rows.observation[0],
+        observation=w.kept,
         actions=head.action[:unroll],
         reward=jnp.where(real, head.reward, 0.0)[:unroll],
         reward_mask=reward_known[:unroll].astype(jnp.float32),

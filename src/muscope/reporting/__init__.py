@@ -2,6 +2,6 @@
 
 from muscope.reporting.film import film
 from muscope.reporting.page import report
-from muscope.reporting.scenes import SCENES
+from muscope.reporting.scenes import scene_of
 
-__all__ = ["SCENES", "film", "report"]
+__all__ = ["film", "report", "scene_of"]

@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from muscope.envs.base import State
 from muscope.errors import ConfigError
 from muscope.evaluation.play import muzero_policy
-from muscope.evaluation.value_error import follow, predicted_rewards, true_path
+from muscope.evaluation.value_error import predicted_rewards
 from muscope.experiments import style
 from muscope.progress import progress
-from muscope.reporting.scenes import SCENES
+from muscope.reporting.scenes import SCENES, scene_of
 from muscope.storage.checkpoint import write_atomically
 from muscope.trained import TrainedAgent
 
@@ -65,17 +65,23 @@ def _episode(agent: TrainedAgent, start: State, key: Key[Array, ""]) -> tuple[Ar
         policy = muzero_policy(
             environment, network, config.search, config.environment.discount, agent.temperature
         )
-        lane = jax.tree.map(lambda x: x[None], start)
-        actions = follow(environment, policy, lane, limit, key)[0]
-        path = true_path(environment, start, actions)
+
+        def step(carry, key):
+            state, over = carry
+            action = policy(jax.tree.map(lambda x: x[None], state), key)[0].astype(jnp.int32)
+            moved = environment.step(state, action)
+            return (moved.state, over | moved.terminated), (state, action, moved.reward, over)
+
+        keys = jax.random.split(key, limit)
+        path = jax.lax.scan(step, (start, jnp.array(False)), keys)[1]
+        states, actions, _, _ = path
         ahead = jnp.pad(actions, (0, unroll))
 
         def believed(state: State, now: Int[Array, ""]) -> Float[Array, "K"]:
             taken = jax.lax.dynamic_slice_in_dim(ahead, now, unroll)
             return predicted_rewards(network, environment.observe(state), taken)
 
-        predicted = jax.vmap(believed)(path.states, jnp.arange(limit))
-        return path.states, actions, path.reward, path.ended, predicted
+        return *path, jax.vmap(believed)(states, jnp.arange(limit))
 
     return run(start, key)
 
@@ -92,10 +98,11 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
         ConfigError: nobody has written how the environment looks.
 
     """
-    name = agent.environment.spec.name
-    if name not in SCENES:
+    draw = scene_of(agent.environment)
+    if draw is None:
         raise ConfigError(
-            f"there is no drawing of '{name}'; films exist for {', '.join(sorted(SCENES))}. "
+            f"there is no drawing of '{agent.environment.spec.name}'; films exist for "
+            f"{', '.join(sorted(SCENES))} and what shows frames. "
             "muscope/reporting/scenes.py is where one is added."
         )
     shown = episode(agent, seed)
@@ -130,7 +137,7 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
             for step in steps:
                 scene.clear()
                 state = jax.tree.map(lambda x, step=step: x[step], shown.states)
-                SCENES[name](scene, state, int(shown.action[step]))
+                draw(scene, state, int(shown.action[step]))
                 scene.set_xticks([])
                 scene.set_yticks([])
                 total = float(np.sum(shown.reward[: step + 1]))

@@ -128,7 +128,7 @@ def _training(run: Run) -> dict[str, str]:
         return {}
     last = json.loads(lines[-1])
     config = run.config
-    spec = envs.make(config.environment.name).spec
+    spec = envs.make(config.environment).spec
     return {
         "training steps, per agent": f"{last['step']:,}",
         "environment steps, per agent": f"{last['rounds'] * config.train.lanes:,}",

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 
-from muscope.envs import CartPoleState
+from muscope.envs import CartPoleState, Environment, Stacked
 from muscope.envs.lunar_lander import bodies as rigid
 from muscope.envs.lunar_lander import collide, contacts, snapshot, touch
 from muscope.envs.lunar_lander.bodies import Bodies
@@ -68,3 +68,15 @@ def cart_pole(axes: Axes, state: CartPoleState, action: int) -> None:
 
 
 SCENES: dict[str, Scene] = {"cart-pole": cart_pole, "lunar-lander": lunar_lander}
+
+
+def scene_of(environment: Environment) -> Scene | None:
+    """How an environment's states look, if anybody has written it or it shows frames."""
+    if isinstance(environment, Stacked):
+
+        def newest_frame(axes: Axes, state: Any, action: int) -> None:
+            frame = np.asarray(environment.frame(state))
+            axes.imshow(frame.squeeze(-1) if frame.shape[-1] == 1 else frame, cmap="grey")
+
+        return newest_frame
+    return SCENES.get(environment.spec.name)

@@ -13,7 +13,7 @@ from muscope import envs
 from muscope.agent import networks
 from muscope.agent.networks import MuZero
 from muscope.config import Config
-from muscope.envs import episode
+from muscope.envs import State, episode
 from muscope.envs.episode import Episode
 from muscope.learning import loss, optimiser, replay, targets
 from muscope.learning.replay import Replay, Rows
@@ -35,6 +35,15 @@ class AgentState(NamedTuple):
     """The agent's own key; every round folds its number into it."""
 
 
+class _Learned(NamedTuple):
+    """What updates change.  Of the replay only the weights: its rows must not be copied."""
+
+    agent: MuZero
+    average: MuZero
+    optimiser: optax.OptState
+    weight: Float[Array, "T lanes"]
+
+
 class RoundMetrics(NamedTuple):
     """Sums over one round, for logs."""
 
@@ -44,7 +53,7 @@ class RoundMetrics(NamedTuple):
     reward_loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     episodes: Float[Array, ""]
-    """Training episodes that finished."""
+    """Training games that finished."""
     score: Float[Array, ""]
     """Sum of their undiscounted returns."""
 
@@ -64,12 +73,16 @@ class AgentProgram:
 
     Attributes:
         warmup_rounds: rounds that only act, before the first update.
+        stack: frames in an observation, of which the replay keeps one per row.
 
     """
 
     def __init__(self, config: Config):
         self.config = config
-        self.environment = envs.make(config.environment.name)
+        self.environment = envs.training_view(envs.make(config.environment))
+        environment = self.environment
+        self._frames = environment if isinstance(environment, envs.Stacked) else None
+        self.stack = self._frames.stack if self._frames else 1
         self.optimiser = optimiser.make(config.optimiser, config.train.steps)
         calls = -(-config.replay.start // (config.train.lanes * config.train.call_rounds))
         self.warmup_rounds = calls * config.train.call_rounds
@@ -84,23 +97,37 @@ class AgentProgram:
             jax.random.split(reset_key, lanes)
         )
         one = jax.tree.map(lambda x: x[0], starts)
+        kept, age = self._kept(one.state)
         example = Rows(
-            observation=self.environment.observe(one.state),
+            observation=kept,
             action=jnp.zeros((), jnp.int32),
             reward=jnp.zeros(()),
             terminated=jnp.array(False),
             last=jnp.array(False),
             policy=jnp.zeros((spec.num_actions,)),
             value=jnp.zeros(()),
+            age=age,
         )
         return AgentState(
             agent=agent,
             average=jax.tree.map(jnp.copy, agent),
             optimiser=self.optimiser.init(agent),
-            replay=replay.create(example, config.replay.capacity // lanes, lanes),
+            replay=replay.create(example, config.replay.capacity // lanes, lanes, self.stack),
             episodes=starts,
             key=own,
         )
+
+    def _kept(self, state: State) -> tuple[Array, Array | None]:
+        """What the replay keeps of a state: :attr:`Rows.observation` and :attr:`Rows.age`."""
+        if self._frames:
+            return self._frames.frame(state), self._frames.age(state).astype(jnp.int8)
+        return self.environment.observe(state), None
+
+    def _shown(self, kept: Array) -> Float[Array, "..."]:
+        """The observation of what the replay recalled."""
+        if self._frames:
+            return self._frames.observe_frames(kept)
+        return kept
 
     def run(
         self, state: AgentState, first: Int[Array, ""], rounds: int
@@ -135,14 +162,21 @@ class AgentProgram:
         step = self.training_step(number)
         state, outcome = self._act_and_reanalyse(state, step, act_key, noise)
 
-        def learn(state):
+        def learn():
             return self._learn(state, step, learn_key)
 
-        def wait(state):
-            return state, RoundMetrics(*[jnp.zeros(())] * len(RoundMetrics._fields))
+        def wait():
+            learned = _Learned(state.agent, state.average, state.optimiser, state.replay.weight)
+            return learned, RoundMetrics(*[jnp.zeros(())] * len(RoundMetrics._fields))
 
         # The number is the same for every agent, so under vmap this stays a branch.
-        state, metrics = jax.lax.cond(number >= self.warmup_rounds, learn, wait, state)
+        learned, metrics = jax.lax.cond(number >= self.warmup_rounds, learn, wait)
+        state = state._replace(
+            agent=learned.agent,
+            average=learned.average,
+            optimiser=learned.optimiser,
+            replay=state.replay._replace(weight=learned.weight),
+        )
         finished = jnp.sum(outcome.finished).astype(jnp.float32)
         return state, metrics._replace(episodes=finished, score=jnp.sum(outcome.score))
 
@@ -157,9 +191,8 @@ class AgentProgram:
         train, config = self.config.train, self.config
         draw_key, search_key, action_key, reset_key = jax.random.split(key, 4)
         old = replay.draw_distinct(draw_key, state.replay, train.reanalysed_per_round)
-        at = (old // train.lanes, old % train.lanes)
         now = jax.vmap(self.environment.observe)(state.episodes.state)
-        then = state.replay.rows.observation.at[at].get(mode="clip")
+        then = jax.vmap(lambda i: self._shown(replay.recall(state.replay, i)))(old)
 
         parts = learned_parts(state.average)
         roots = jax.vmap(state.average.represent)(jnp.concatenate([now, then]))
@@ -179,47 +212,45 @@ class AgentProgram:
         following, outcome = jax.vmap(lambda e, a, k: episode.advance(self.environment, e, a, k))(
             state.episodes, action, jax.random.split(reset_key, train.lanes)
         )
+        kept, age = jax.vmap(self._kept)(state.episodes.state)
         memory = replay.append(
             memory,
             Rows(
-                observation=now,
+                observation=kept,
                 action=action.astype(jnp.int32),
                 reward=outcome.reward,
                 terminated=outcome.terminated,
                 last=state.episodes.last,
                 policy=policy[: train.lanes],
                 value=found.value[: train.lanes],
+                age=age,
             ),
         )
         return state._replace(replay=memory, episodes=following), outcome
 
     def _learn(
         self, state: AgentState, step: Int[Array, ""], key: Key[Array, ""]
-    ) -> tuple[AgentState, RoundMetrics]:
+    ) -> tuple[_Learned, RoundMetrics]:
         """``updates_per_round`` gradient updates."""
         train = self.config.train
 
         def update(carry, inputs):
-            agent, average, optimiser_state, weight = carry
             offset, update_key = inputs
-            memory = state.replay._replace(weight=weight)
+            memory = state.replay._replace(weight=carry.weight)
             agent, optimiser_state, memory, logs = self._update(
-                agent, optimiser_state, memory, step + offset, update_key
+                carry.agent, carry.optimiser, memory, step + offset, update_key
             )
-            average = optax.incremental_update(agent, average, self.config.optimiser.average_rate)
-            return (agent, average, optimiser_state, memory.weight), logs
+            rate = self.config.optimiser.average_rate
+            average = optax.incremental_update(agent, carry.average, rate)
+            return _Learned(agent, average, optimiser_state, memory.weight), logs
 
-        # Of the replay only the weights change here; the rows must not be copied.
-        carry = (state.agent, state.average, state.optimiser, state.replay.weight)
+        carry = _Learned(state.agent, state.average, state.optimiser, state.replay.weight)
         count = train.updates_per_round
         inputs = (jnp.arange(count), jax.random.split(key, count))
         carry, logs = jax.lax.scan(update, carry, inputs)
-        agent, average, optimiser_state, weight = carry
-        memory = state.replay._replace(weight=weight)
-        state = AgentState(agent, average, optimiser_state, memory, state.episodes, state.key)
         policy, value, reward, norm = (jnp.sum(log) for log in logs)
         zero = jnp.zeros(())
-        return state, RoundMetrics(jnp.float32(count), policy, value, reward, norm, zero, zero)
+        return carry, RoundMetrics(jnp.float32(count), policy, value, reward, norm, zero, zero)
 
     def _update(self, agent, optimiser_state, memory, step, key):
         """One gradient update, with the drawn rows' new priorities."""
@@ -231,9 +262,10 @@ class AgentProgram:
 
         def target(i):
             w = targets.window(memory, i, length)
-            return targets.make(
+            made = targets.make(
                 w, config.loss.unroll, config.loss.n_step, config.environment.discount
             )
+            return made._replace(observation=self._shown(made.observation))
 
         batch = jax.vmap(target)(index)
 

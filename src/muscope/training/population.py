@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
+from muscope.agent import networks
 from muscope.config import Config
-from muscope.runtime import AGENTS, agents_mesh, over_agents
+from muscope.errors import ConfigError
+from muscope.learning import replay
+from muscope.runtime import AGENTS, agents_mesh, memory_of, over_agents
 from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 
 
@@ -25,10 +28,11 @@ class Population:
         self.config = config
         self.program = AgentProgram(config)
         self.mesh = agents_mesh(config.train.agents, devices)
+        self._in_turn = networks.in_turn(config.network, self.mesh.devices.flat[0].platform)
 
     @functools.cached_property
     def _initial(self):
-        return over_agents(self.program.initial, self.mesh, per_agent=1)
+        return over_agents(self.program.initial, self.mesh, per_agent=1, in_turn=self._in_turn)
 
     @functools.cached_property
     def _advance(self):
@@ -36,7 +40,32 @@ class Population:
             state, metrics = self.program.run(state, first, self.config.train.call_rounds)
             return state, jax.tree.map(jnp.sum, metrics)
 
-        return over_agents(call, self.mesh, per_agent=1, donate=True)
+        return over_agents(call, self.mesh, per_agent=1, donate=True, in_turn=self._in_turn)
+
+    def replay_bytes(self) -> int:
+        """Bytes of all agents' replays."""
+        described = jax.eval_shape(self.program.initial, jax.random.key(0))
+        return self.config.train.agents * replay.nbytes(described.replay)
+
+    def refuse_what_does_not_fit(self) -> str:
+        """The memory of the replays in words.
+
+        Raises:
+            ConfigError: it is more than there is.
+
+        """
+        device = self.mesh.devices.flat[0]
+        room, owner = memory_of(device)
+        # CPU devices share one memory.
+        share = 1 if device.platform == "cpu" else self.mesh.size
+        train, need = self.config.train, self.replay_bytes() / share
+        words = (
+            f"{train.agents / share:g} agents' replays of {self.config.replay.capacity:,} rows "
+            f"take {need / 1e9:.2f} GB of {owner}'s {room / 1e9:.1f} GB"
+        )
+        if need > room:
+            raise ConfigError(f"{words}; lower replay.capacity or train.agents.")
+        return words
 
     def agent_keys(self) -> Key[Array, "P"]:
         """Agent i's key depends on the run's seed and on i, not on who trains beside it."""

@@ -14,13 +14,15 @@ import jax
 import numpy as np
 
 from muscope import runtime
-from muscope.config import training_dict
+from muscope.config import trained_alike, training_dict
 from muscope.errors import CheckpointError
 from muscope.progress import progress
 from muscope.storage import checkpoint
 from muscope.storage.run import Run
 from muscope.training.agent import AgentState, RoundMetrics
 from muscope.training.population import Population
+
+WORTH_SAYING = 100e6  # bytes of replay from which on they are announced
 
 
 class Interrupted(Exception):
@@ -46,6 +48,9 @@ def train(run: Run) -> None:
         run.save_config()
         if run.missing_steps():
             population = Population(run.config)
+            memory = population.refuse_what_does_not_fit()
+            if population.replay_bytes() >= WORTH_SAYING:
+                print(f"{memory}.", file=sys.stderr)
             with _stop_requests() as stop:
                 _loop(run, population, *_begin(run, population), stop)
         run.state_path.unlink(missing_ok=True)
@@ -58,7 +63,7 @@ def _begin(run: Run, population: Population) -> tuple[AgentState, int, float]:
     if run.state_path.exists():
         template = jax.eval_shape(population.initial)
         state, header = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
-        if header["config"] != training_dict(run.config):
+        if not trained_alike(header["config"], run.config):
             raise CheckpointError(
                 f"{run.state_path} belongs to other settings; delete it to start over."
             )

@@ -1,0 +1,201 @@
+"""The networks of a MuZero agent that sees images, ``network.kind = "resnet"``.
+
+After the set-up that the paper refers to (EfficientZero's, Ye et al. 2021, without its own
+additions): convolutions down to a 6x6 latent state, one residual block in the dynamics and in
+the prediction, heads of a 1x1 convolution and one hidden layer, last layers zero.  Layer
+normalisation stands in for batch normalisation, because it keeps no running state and means the
+same for one agent or many.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from muscope.agent.convolution import convolve
+from muscope.agent.networks import Linear, MuZero, NetworkConfig, register
+from muscope.agent.support import Support
+from muscope.envs.base import Spec
+from muscope.errors import ConfigError
+
+SIDE = 6  # height and width of the latent state
+
+Plane = Float[Array, "side side channels"]
+
+
+class Norm(eqx.Module):
+    """Zero mean and unit variance over one sample, then a scale and a shift per channel."""
+
+    scale: Float[Array, "channels"]
+    shift: Float[Array, "channels"]
+
+    def __init__(self, channels: int):
+        self.scale = jnp.ones((channels,))
+        self.shift = jnp.zeros((channels,))
+
+    def __call__(self, x: Float[Array, "*side channels"]) -> Float[Array, "*side channels"]:
+        centred = x - jnp.mean(x)
+        unit = centred * jax.lax.rsqrt(jnp.mean(centred * centred) + 1e-5)
+        return unit * self.scale + self.shift
+
+
+class Conv(eqx.Module):
+    """A 3x3 convolution without bias, and its norm."""
+
+    kernel: Float[Array, "3 3 inputs outputs"]
+    norm: Norm
+    stride: int = eqx.field(static=True)
+
+    def __init__(self, inputs: int, outputs: int, key: Key[Array, ""], stride: int = 1):
+        spread = (2.0 / (9 * inputs)) ** 0.5
+        self.kernel = spread * jax.random.truncated_normal(key, -2.0, 2.0, (3, 3, inputs, outputs))
+        self.norm = Norm(outputs)
+        self.stride = stride
+
+    def __call__(self, x: Plane) -> Float[Array, "h w outputs"]:
+        return self.norm(convolve(x, self.kernel, self.stride))
+
+
+class Block(eqx.Module):
+    """relu(x + two convolutions of x)."""
+
+    first: Conv
+    second: Conv
+
+    def __init__(self, channels: int, key: Key[Array, ""]):
+        k1, k2 = jax.random.split(key)
+        self.first = Conv(channels, channels, k1)
+        self.second = Conv(channels, channels, k2)
+
+    def __call__(self, x: Plane) -> Plane:
+        return jax.nn.relu(x + self.second(jax.nn.relu(self.first(x))))
+
+
+class Head(eqx.Module):
+    """A 1x1 convolution, a hidden layer and logits that start at zero."""
+
+    squeeze: Linear
+    squeeze_norm: Norm
+    hidden: Linear
+    hidden_norm: Norm
+    out: Linear
+
+    def __init__(self, config: NetworkConfig, outputs: int, key: Key[Array, ""]):
+        k1, k2, k3 = jax.random.split(key, 3)
+        narrow = config.head_channels
+        self.squeeze = Linear(config.channels, narrow, k1)
+        self.squeeze_norm = Norm(narrow)
+        self.hidden = Linear(SIDE * SIDE * narrow, config.width, k2)
+        self.hidden_norm = Norm(config.width)
+        self.out = Linear(config.width, outputs, k3, zero=True)
+
+    def __call__(self, x: Plane) -> Float[Array, "outputs"]:
+        x = jax.nn.relu(self.squeeze_norm(x @ self.squeeze.weight + self.squeeze.bias))
+        x = jax.nn.relu(self.hidden_norm(self.hidden(x.reshape(-1))))
+        return self.out(x)
+
+
+def scaled(z: Plane) -> Plane:
+    """One latent state with its components scaled to [0, 1]."""
+    low, high = jnp.min(z), jnp.max(z)
+    return (z - low) / jnp.maximum(high - low, 1e-5)
+
+
+def halved(x: Plane) -> Float[Array, "half half channels"]:
+    """Means of 2x2 squares."""
+    side, _, channels = x.shape
+    return x.reshape(side // 2, 2, side // 2, 2, channels).mean(axis=(1, 3))
+
+
+class Representation(eqx.Module):
+    """h: two convolutions of stride 2, then a residual block before every further halving."""
+
+    stem: Conv
+    stem_block: Block
+    down: Conv
+    blocks: list[Block]
+
+    def __init__(self, spec: Spec, config: NetworkConfig, key: Key[Array, ""]):
+        shape = spec.observation_shape
+        halvings = (shape[0] // SIDE).bit_length() - 1
+        if len(shape) != 3 or shape[:2] != (SIDE << halvings,) * 2 or halvings < 2:
+            raise ConfigError(
+                f"network.kind = 'resnet' needs square images of {SIDE << 2}, {SIDE << 3}, "
+                f"{SIDE << 4} ... pixels, not observations of shape {shape}."
+            )
+        k1, k2, k3, *keys = jax.random.split(key, 2 + halvings)
+        half = config.channels // 2
+        self.stem = Conv(shape[-1], half, k1, stride=2)
+        self.stem_block = Block(half, k2)
+        self.down = Conv(half, config.channels, k3, stride=2)
+        self.blocks = [Block(config.channels, k) for k in keys]
+
+    def __call__(self, observation: Float[Array, "size size frames"]) -> Plane:
+        x = self.stem_block(jax.nn.relu(self.stem(observation)))
+        x = jax.nn.relu(self.down(x))
+        for i, block in enumerate(self.blocks):
+            x = block(halved(x) if i else x)
+        return scaled(x)
+
+
+class Dynamics(eqx.Module):
+    """g: the action joins the latent state as one plane per action, of which one is 1."""
+
+    join: Conv
+    block: Block
+    reward: Head
+    num_actions: int = eqx.field(static=True)
+
+    def __init__(self, num_actions: int, config: NetworkConfig, key: Key[Array, ""]):
+        k1, k2, k3 = jax.random.split(key, 3)
+        self.join = Conv(config.channels + num_actions, config.channels, k1)
+        self.block = Block(config.channels, k2)
+        self.reward = Head(config, config.reward_bins, k3)
+        self.num_actions = num_actions
+
+    def __call__(self, z: Plane, action: Int[Array, ""]) -> tuple[Plane, Float[Array, "bins"]]:
+        one_hot = jax.nn.one_hot(action, self.num_actions)
+        planes = jnp.broadcast_to(one_hot, (SIDE, SIDE, self.num_actions))
+        x = jax.nn.relu(z + self.join(jnp.concatenate([z, planes], axis=-1)))
+        x = self.block(x)
+        return scaled(x), self.reward(x)
+
+
+class Predictor(eqx.Module):
+    """f: a residual block and two heads."""
+
+    block: Block
+    policy: Head
+    value: Head
+
+    def __init__(self, num_actions: int, config: NetworkConfig, key: Key[Array, ""]):
+        k1, k2, k3 = jax.random.split(key, 3)
+        self.block = Block(config.channels, k1)
+        self.policy = Head(config, num_actions, k2)
+        self.value = Head(config, config.value_bins, k3)
+
+    def __call__(self, z: Plane) -> tuple[Float[Array, "A"], Float[Array, "bins"]]:
+        x = self.block(z)
+        return self.policy(x), self.value(x)
+
+
+def resnet(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
+    """An agent for square images.
+
+    Raises:
+        ConfigError: the observations are something else.
+
+    """
+    k1, k2, k3 = jax.random.split(key, 3)
+    return MuZero(
+        Representation(spec, config, k1),
+        Dynamics(spec.num_actions, config, k2),
+        Predictor(spec.num_actions, config, k3),
+        Support(config.value_limit, config.value_bins),
+        Support(config.reward_limit, config.reward_bins),
+    )
+
+
+register("resnet", resnet)

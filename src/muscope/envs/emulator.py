@@ -1,0 +1,102 @@
+"""The Atari emulator (ALE) as a host simulator; what runs in the worker processes.
+
+Exact restoring has two conditions, both met here: no sticky actions, and a screen is never
+read before a frame has been emulated, because the one that a restored emulator shows is stale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from muscope.envs.workers import HostStep
+from muscope.errors import ConfigError, nearest
+
+SEED = 0  # of the emulator's own random numbers, which nothing but its power-up uses
+
+
+@dataclass(frozen=True)
+class EmulatorMaker:
+    """Makes emulators of one game.
+
+    Raises:
+        ConfigError: ale-py is missing, or it has no such game.
+
+    """
+
+    game: str
+    """The game's name in ALE, such as breakout or ms_pacman."""
+    grey: bool
+    """Read grey screens rather than colours."""
+    frame_skip: int
+
+    def __call__(self) -> Emulator:
+        return Emulator(self)
+
+
+class Emulator:
+    """One emulator; a :class:`muscope.envs.workers.HostModel`.
+
+    A view is a screen UInt8[height width channels], the maximum of a step's last two frames.
+
+    Attributes:
+        num_actions: size of the game's minimal action set.
+
+    """
+
+    def __init__(self, maker: EmulatorMaker):
+        try:
+            import ale_py
+            from ale_py import roms
+        except ImportError as error:
+            raise ConfigError(
+                "Atari games need the package ale-py: pip install 'muscope[atari]'."
+            ) from error
+        known = roms.get_all_rom_ids()
+        if maker.game not in known:
+            raise ConfigError(f"unknown Atari game '{maker.game}'.{nearest(maker.game, known)}")
+        self._maker = maker
+        self._restored = ale_py.ALEState
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        self._ale: Any = ale_py.ALEInterface()
+        self._ale.setFloat("repeat_action_probability", 0.0)
+        self._ale.setInt("random_seed", SEED)
+        self._ale.loadROM(str(roms.get_rom_path(maker.game)))
+        self._actions = self._ale.getMinimalActionSet()
+        self.num_actions = len(self._actions)
+        # The emulator's own reset depends on what was played before; this does not.
+        self._ale.reset_game()
+        self._power_up = self._ale.cloneState()
+
+    def reset(self, start: int) -> HostStep:
+        """The game after ``start`` + 1 frames without action."""
+        self._ale.restoreState(self._power_up)
+        for _ in range(start + 1):
+            self._ale.act(0)
+        return self._here(self._screen(), 0.0)
+
+    def step(self, snapshot: bytes, action: int) -> HostStep:
+        """One action for ``frame_skip`` frames, fewer if the game ends."""
+        self._ale.restoreState(self._restored(snapshot))
+        reward, screens = 0.0, []
+        for frame in range(self._maker.frame_skip):
+            reward += self._ale.act(self._actions[action])
+            over = self._ale.game_over()
+            if over or frame >= self._maker.frame_skip - 2:
+                screens.append(self._screen())
+            if over:
+                break
+        return self._here(np.maximum(screens[0], screens[-1]), reward)
+
+    def _screen(self) -> UInt8[np.ndarray, "height width channels"]:
+        if self._maker.grey:
+            return self._ale.getScreenGrayscale()[..., None]
+        return self._ale.getScreenRGB()
+
+    def _here(self, screen: np.ndarray, reward: float) -> HostStep:
+        ale = self._ale
+        snapshot = ale.cloneState().serialize()
+        return HostStep(snapshot, screen, float(reward), bool(ale.game_over()), ale.lives())

@@ -1,0 +1,264 @@
+"""Worker processes that step host simulators; one that dies is replaced and its work repeated.
+
+A worker owns a :class:`HostModel`, and every piece of work says in full where it starts, so any
+worker can do any piece and results do not depend on how many there are.  Workers are fresh
+interpreters that talk over a socket: nothing is forked after JAX has started its threads, the
+user's main module is not run again, and a worker ends by itself when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from muscope.errors import HostError
+
+REPEATS = 3  # times that work is sent again after its worker died
+PIECES = 4  # pieces of work per worker in one call, so that none waits long for the slowest
+PATIENCE = 5.0  # s that a worker gets to end before it is killed
+
+
+class HostStep(NamedTuple):
+    """Where a host simulator stands after a reset or a step."""
+
+    snapshot: bytes
+    """All that the simulator's future depends on."""
+    view: np.ndarray
+    """What there is to see; always of one shape and type."""
+    reward: float
+    over: bool
+    """The game is over."""
+    lives: int
+    """Lives left; constant in a game without lives."""
+
+
+@runtime_checkable
+class HostModel(Protocol):
+    """A simulator on the host that can be put into any of its states.
+
+    Whatever a snapshot leaves out must not matter: after ``step(snapshot, action)`` the result
+    depends on these two alone, whichever states the same object was in before.
+    """
+
+    def reset(self, start: int) -> HostStep:
+        """The initial state with a number; its reward is 0."""
+        ...
+
+    def step(self, snapshot: bytes, action: int) -> HostStep:
+        """One step from a state that is not over."""
+        ...
+
+
+Maker = Callable[[], HostModel]
+"""Makes a worker's model; picklable by a module's name, as a frozen dataclass is."""
+
+
+class Work(NamedTuple):
+    """One reset or one step."""
+
+    snapshot: bytes | None
+    """None resets."""
+    number: int
+    """The action, or the number of the initial state."""
+
+
+def perform(model: HostModel, work: Work) -> HostStep:
+    """Do one piece of work."""
+    if work.snapshot is None:
+        return model.reset(work.number)
+    return model.step(work.snapshot, work.number)
+
+
+def serve(handle: int) -> None:
+    """A worker's life: read the maker, then pieces of work, until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
+    link = Connection(handle)
+    try:
+        model = pickle.loads(link.recv_bytes())()
+        while True:
+            piece = link.recv()
+            try:
+                link.send([perform(model, work) for work in piece])
+            except Exception:
+                link.send(traceback.format_exc())
+    except (EOFError, OSError):
+        return
+
+
+_PROGRAM = (
+    "import sys; sys.path[:] = {path!r}; from muscope.envs.workers import serve; serve({handle})"
+)
+
+
+class _Worker:
+    """One process and the parent's end of its socket."""
+
+    def __init__(self, maker: bytes):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            program = _PROGRAM.format(path=sys.path, handle=theirs.fileno())
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # A worker imports JAX with the package; it must never touch an accelerator.
+                env={**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"},
+            )
+        self.link = Connection(ours.detach())
+        self.link.send_bytes(maker)
+
+    def end(self) -> int:
+        """Hang up, and see to it that the process is gone; returns its exit status."""
+        self.link.close()
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class _Piece(NamedTuple):
+    """Consecutive work for one worker."""
+
+    first: int
+    work: Sequence[Work]
+    deaths: int = 0
+
+
+class Pool:
+    """Workers that start with the first call; safe to call from several threads.
+
+    Args:
+        maker: makes each worker's model.
+        workers: processes; with one, the model runs in this process, without any transfer.
+
+    """
+
+    def __init__(self, maker: Maker, workers: int):
+        self.count = workers
+        self._maker = maker
+        self._model: HostModel | None = None
+        self._workers: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the running workers."""
+        return [worker.process.pid for worker in self._workers]
+
+    def map(self, work: Sequence[Work]) -> list[HostStep]:
+        """Results in the order of the work.
+
+        Raises:
+            HostError: the model failed, or workers died repeatedly over the same piece.
+
+        """
+        if not work:
+            return []
+        with self._lock:
+            if self.count == 1:
+                return self._map_here(work)
+            try:
+                return self._map_there(work)
+            except BaseException:
+                # Whoever is still busy would answer into the next call.
+                self._close()
+                raise
+
+    def _map_here(self, work: Sequence[Work]) -> list[HostStep]:
+        try:
+            if self._model is None:
+                self._model = self._maker()
+                atexit.register(self.close)
+            return [perform(self._model, one) for one in work]
+        except Exception as error:
+            raise _failed(traceback.format_exc()) from error
+
+    def _map_there(self, work: Sequence[Work]) -> list[HostStep]:
+        if not self._workers:
+            maker = _pickled(self._maker)
+            self._workers = [_Worker(maker) for _ in range(self.count)]
+            atexit.register(self.close)
+        size = -(-len(work) // (self.count * PIECES))
+        waiting = collections.deque(
+            _Piece(first, work[first : first + size]) for first in range(0, len(work), size)
+        )
+        idle = list(self._workers)
+        busy: dict[Any, tuple[_Worker, _Piece]] = {}
+        results: list[Any] = [None] * len(work)
+
+        def lost(worker: _Worker, piece: _Piece) -> None:
+            """Replace a dead worker and put its piece back in front."""
+            status = worker.end()
+            if piece.deaths == REPEATS:
+                raise HostError(
+                    f"an environment worker died {REPEATS + 1} times over the same work (last "
+                    f"exit status {status}; -9 is often a lack of memory). Its own messages "
+                    "stand above; try fewer workers (environment.host.workers)."
+                )
+            at = self._workers.index(worker)
+            self._workers[at] = _Worker(_pickled(self._maker))
+            idle.append(self._workers[at])
+            waiting.appendleft(piece._replace(deaths=piece.deaths + 1))
+
+        while waiting or busy:
+            while waiting and idle:
+                worker, piece = idle.pop(), waiting.popleft()
+                try:
+                    worker.link.send(piece.work)
+                    busy[worker.link] = worker, piece
+                except OSError:
+                    lost(worker, piece)
+            for link in wait(list(busy)):
+                worker, piece = busy.pop(link)
+                try:
+                    answer = worker.link.recv()
+                except (EOFError, OSError):
+                    lost(worker, piece)
+                    continue
+                if isinstance(answer, str):
+                    raise _failed(answer)
+                results[piece.first : piece.first + len(piece.work)] = answer
+                idle.append(worker)
+        return results
+
+    def close(self) -> None:
+        """End all workers; the next call starts new ones."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        atexit.unregister(self.close)
+        self._model = None
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.end()
+
+
+def _pickled(maker: Maker) -> bytes:
+    try:
+        return pickle.dumps(maker)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise HostError(
+            f"{maker!r} cannot be sent to worker processes ({error}); define it at the top of an "
+            "importable module, or set environment.host.workers to 1."
+        ) from error
+
+
+def _failed(trace: str) -> HostError:
+    return HostError(f"a host simulator failed:\n{trace.rstrip()}")
