@@ -106,10 +106,11 @@ PRESETS: dict[str, dict[str, Config]] = {
                 search_checkpoints=(4_000,),
                 search_simulations=32,
                 # A move in the true model takes simulations x horizon steps of it, one after
-                # the other; the paper's horizon of 128 would take hours on two cores.
+                # the other; whole episodes with the paper's horizon of 128 would take hours.
                 planning_checkpoints=(4_000, 16_000),
                 planning_simulations=(1, 4, 16),
                 planning_horizon=32,
+                planning_steps=400,
                 planning_episodes=4,
             ),
         ),

@@ -51,10 +51,17 @@ def starts(environment: Environment, episodes: int, key: Key[Array, ""]) -> Stat
 
 
 def play_from(
-    environment: Environment, policy: Policy, states: State, key: Key[Array, ""]
+    environment: Environment,
+    policy: Policy,
+    states: State,
+    key: Key[Array, ""],
+    most: int = 0,
 ) -> Scores:
-    """Play on from given states [E, ...], each to its end or the time limit."""
-    return _episodes(environment, policy, states, key)[0]
+    """Play on from given states [E, ...], each to its end, the time limit or ``most`` steps (0
+    for no such bound).
+    """
+    limit = environment.spec.time_limit
+    return _episodes(environment, policy, states, key, min(most or limit, limit))[0]
 
 
 def play_and_draw(
@@ -73,8 +80,9 @@ def play_and_draw(
     """
     reset_key, act_key = jax.random.split(play_key)
     begin = starts(environment, episodes, reset_key)
-    ranks = jax.random.uniform(draw_key, (environment.spec.time_limit, episodes))
-    scores, drawn = _episodes(environment, policy, begin, act_key, count, ranks)
+    limit = environment.spec.time_limit
+    ranks = jax.random.uniform(draw_key, (limit, episodes))
+    scores, drawn = _episodes(environment, policy, begin, act_key, limit, count, ranks)
     size = jnp.minimum(jnp.sum(scores.length), count)
     return scores, jax.tree.map(lambda x: x[jnp.arange(count) % size], drawn.states)
 
@@ -84,11 +92,11 @@ def _episodes(
     policy: Policy,
     state: State,
     key: Key[Array, ""],
+    limit: int,
     count: int = 0,
     ranks: Float[Array, "T E"] | None = None,
 ) -> tuple[Scores, Sample]:
-    """Episodes, and the ``count`` visited states of lowest rank; T is the time limit."""
-    limit = environment.spec.time_limit
+    """Episodes of at most ``limit`` steps, and the ``count`` visited states of lowest rank."""
 
     def running(carry):
         _, scores, over, _ = carry

@@ -38,6 +38,8 @@ class EvaluateConfig:
     """H of Figures 6 and 7, counted from the root: tree depth plus rollout length."""
     planning_leaves: tuple[str, ...] = ("rollout", "value")
     """How Figure 7 values leaves: rollout (the paper), value (the value network), or both."""
+    planning_steps: int = 0
+    """Most moves of an episode in Figure 7, whose return is then of these; 0 for the time limit."""
     planning_episodes: int = 10
     """Episodes per agent, checkpoint and planner in Figure 7."""
     decision_horizon: int = 100
@@ -71,7 +73,7 @@ class EvaluateConfig:
             )
         if not self.planning_leaves or set(self.planning_leaves) - {"rollout", "value"}:
             raise ConfigError("evaluate.planning_leaves must be of 'rollout' and 'value'.")
-        for name in ("horizon", "agents_at_once"):
+        for name in ("horizon", "planning_steps", "agents_at_once"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"evaluate.{name} must not be negative.")
         if not 0 <= self.seed < 2**32:

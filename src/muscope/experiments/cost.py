@@ -49,7 +49,8 @@ def host_steps(config: Config, environment: Environment, experiment: str) -> int
             for leaf in e.planning_leaves
             for budget in e.planning_simulations
         )
-        return 2 * e.planning_episodes * game * (1 + per_move)
+        moves = min(e.planning_steps or game, game)
+        return 2 * e.planning_episodes * moves * (1 + per_move)
     if experiment == "decisions":
         follow = e.states * spec.num_actions * (1 + e.sequences * e.decision_horizon)
         return follow + 4 * e.states * e.planning_simulations[-1] * simulation

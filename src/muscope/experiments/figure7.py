@@ -12,6 +12,7 @@ Table ``figure7``, one row per episode:
     return   float  undiscounted return
     length   int    steps until termination or the time limit
     horizon  int    H: tree depth plus rollout length
+    most_steps  int  moves after which an episode was cut; the time limit or fewer
 
 and the settings every table has (:data:`muscope.storage.tables.SETTINGS`); this table's
 ``simulations`` takes the place of the run's own.
@@ -60,6 +61,7 @@ SCHEMA = {
     "return": pa.float64(),
     "length": pa.int64(),
     "horizon": pa.int64(),
+    "most_steps": pa.int64(),
 }
 
 
@@ -83,7 +85,7 @@ def planned(model: Model, leaf: LeafKind) -> Callable[..., Scores]:
             lab.discount,
             budget,
         )
-        return play_from(lab.environment, policy, both, act_key)
+        return play_from(lab.environment, policy, both, act_key, evaluate.planning_steps)
 
     return one
 
@@ -91,18 +93,20 @@ def planned(model: Model, leaf: LeafKind) -> Callable[..., Scores]:
 def baselines(lab: Lab, agent: Agent, key: Key[Array, ""]) -> tuple[Scores, Scores]:
     """The policy prior from the same starts, sampled and greedy."""
     start_key, act_key = jax.random.split(key)
-    begin = starts(lab.environment, lab.config.evaluate.planning_episodes, start_key)
+    evaluate = lab.config.evaluate
+    begin = starts(lab.environment, evaluate.planning_episodes, start_key)
     sampled = prior_policy(lab.environment, agent)
     best = greedy_prior_policy(lab.environment, agent)
     return (
-        play_from(lab.environment, sampled, begin, act_key),
-        play_from(lab.environment, best, begin, act_key),
+        play_from(lab.environment, sampled, begin, act_key, evaluate.planning_steps),
+        play_from(lab.environment, best, begin, act_key, evaluate.planning_steps),
     )
 
 
 def run(lab: Lab, step: int) -> Tables:
     """All planners and baselines at one checkpoint."""
     agents, evaluate = lab.agents(step), lab.config.evaluate
+    limit = lab.environment.spec.time_limit
     # The same key at every checkpoint: all planners start in the same states.
     keys = lab.keys(0, 6)
     parts = []
@@ -119,6 +123,7 @@ def run(lab: Lab, step: int) -> Tables:
                 episode=np.arange(evaluate.planning_episodes),
                 **{"return": np.asarray(scores.score), "length": np.asarray(scores.length)},
                 horizon=evaluate.planning_horizon,
+                most_steps=min(evaluate.planning_steps or limit, limit),
             )
         )
 
@@ -196,7 +201,8 @@ def caption(given: Tables) -> str:
         f"against simulations per move; planning horizon {table['horizon'][0]}. Rollout leaves are "
         "valued by random actions in the same model, value leaves by the value network. Thin "
         f"lines: the policy prior without planning. Means over {agents} agents, {episodes} "
-        "episodes each from the same starts; bands are one standard error over agents."
+        f"episodes each from the same starts, of at most {table['most_steps'][0].as_py():,} moves; "
+        "bands are one standard error over agents."
     )
 
 
@@ -210,6 +216,7 @@ def settings(config: Config) -> dict[str, object]:
             "planning_horizon",
             "planning_leaves",
             "planning_episodes",
+            "planning_steps",
         )
     }
 

@@ -134,7 +134,9 @@ def _step_some(
     """``moved`` with ``one(*given)`` in the lanes that are ``wanted``, ``size`` at a time."""
     block = apart(jax.vmap(one))
     lanes = wanted.shape[0]
-    room = -(-lanes // size) * size
+    # At least two blocks: XLA moves a loop's only possible round in front of the loop, where it
+    # is computed whether anybody wants it or not.
+    room = max(-(-lanes // size), 2) * size
     # Lanes in front that are wanted; the last lane fills the last block.
     index = jnp.nonzero(wanted, size=room, fill_value=lanes - 1)[0]
 

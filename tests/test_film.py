@@ -1,0 +1,91 @@
+"""Films: the episode they show is the environment's, and the beliefs are the model's."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import muscope
+from muscope import cli, envs
+from muscope.errors import ConfigError
+from muscope.reporting.film import FRAMES, episode, film
+from muscope.reporting.scenes import SCENES, scene_of
+from muscope.storage import tables
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, module_tiny):
+    return muscope.study(module_tiny, tmp_path_factory.mktemp("film") / "run")
+
+
+def test_an_episode_and_what_the_model_believed_of_it(run):
+    agent = run.agent(index=1)
+    shown = episode(agent, seed=3)
+    length, unroll = shown.predicted.shape
+    assert unroll == run.config.loss.unroll
+    assert len(shown.action) == length == shown.reward.sum()
+    state = jax.tree.map(lambda x: x[0], shown.states)
+    for now in range(length):
+        kept = jax.tree.map(lambda x, now=now: x[now], shown.states)
+        np.testing.assert_allclose(state.physics, kept.physics, rtol=1e-6)
+        state, _, over = agent.environment.step(kept, shown.action[now])
+        assert bool(over) == (now == length - 1)
+    for now in (0, length // 2, length - 2):
+        kept = jax.tree.map(lambda x, now=now: x[now], shown.states)
+        ahead = shown.action[now : now + unroll]
+        rewards, _ = agent.unroll(agent.environment.observe(kept), ahead)
+        np.testing.assert_allclose(shown.predicted[now, : len(ahead)], rewards, atol=1e-5)
+        assert np.all(np.isnan(shown.predicted[now, len(ahead) :]))
+
+
+def test_a_study_ends_with_a_film_in_its_report(run):
+    with Image.open(run.film_path) as film_:
+        assert film_.format == "GIF"
+        assert 2 <= film_.n_frames <= FRAMES
+    assert "data:image/gif;base64" in run.report_path.read_text()
+
+
+def test_the_command_films_any_checkpoint(run, tmp_path, capsys):
+    out = tmp_path / "early.gif"
+    cli.main(["film", str(run.path), "--agent", "1", "--step", "0", "--out", str(out)])
+    assert str(out) in capsys.readouterr().out
+    assert Image.open(out).n_frames >= 2
+    assert [p.name for p in tmp_path.iterdir()] == ["early.gif"]
+    with pytest.raises(SystemExit):
+        cli.main(["film", str(run.path), "--step", "7"])
+    assert "no checkpoint at step 7" in capsys.readouterr().err
+
+
+def test_what_nobody_draws_is_refused(run, tmp_path):
+    class Undrawn:
+        spec = envs.Spec("undrawn", 2, (4,), 10)
+
+    agent = run.agent()
+    agent.environment = Undrawn()
+    with pytest.raises(ConfigError, match="no drawing of 'undrawn'"):
+        film(agent, tmp_path / "none.gif")
+
+
+@pytest.mark.parametrize("name", sorted(SCENES))
+def test_scenes_put_something_on_the_axes(name):
+    from matplotlib.figure import Figure
+
+    environment = envs.make(name)
+    state = jax.jit(environment.reset)(jax.random.key(0))
+    axes = Figure().subplots()
+    scene_of(environment)(axes, state, 1)
+    assert len(axes.patches) + len(axes.lines) >= 3
+
+
+def test_figure_7_counts_the_first_moves_only(module_tiny, tmp_path):
+    """With a bound on moves, returns are of those moves."""
+    evaluate = dataclasses.replace(module_tiny.evaluate, planning_steps=5)
+    config = dataclasses.replace(module_tiny, evaluate=evaluate)
+    run = muscope.train(config, tmp_path / "run")
+    table = muscope.evaluate(run, ["figure7"]).table_path("figure7")
+    rows = tables.read(table)
+    assert set(rows["most_steps"].to_pylist()) == {5}
+    assert max(rows["length"].to_pylist()) == 5
+    np.testing.assert_array_equal(rows["return"].to_numpy(), rows["length"].to_numpy())
