@@ -60,7 +60,7 @@ def test_commands_named_in_the_docs_exist():
         for script in re.findall(r"python (benchmarks/\w+\.py)", page.read_text()):
             assert (ROOT / script).exists(), f"{page.name} names {script}"
         for command in re.findall(r"^muscope (\w+)|`muscope (\w+)", page.read_text(), re.MULTILINE):
-            assert "".join(command) in {"study", "train", "evaluate", "claims", "report"}
+            assert "".join(command) in {"study", "train", "evaluate", "claims", "report", "film"}
 
 
 def test_the_readmes_python_runs(tiny, tmp_path, monkeypatch, capsys):
