@@ -1,5 +1,7 @@
 """Shapes are checked by jaxtyping and beartype (pyproject.toml turns them on)."""
 
+import gc
+
 import jax
 import pytest
 
@@ -15,6 +17,16 @@ from muscope.training.config import TrainConfig
 # Two simulated devices: populations are split over them as they would be over GPUs.
 jax.config.update("jax_num_cpu_devices", 2)
 runtime.prepare()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module():
+    """Compiled programs are dropped after each module: a process that keeps Lunar Lander's runs
+    out of memory maps (see :data:`muscope.experiments.lab.PROGRAMS`).
+    """
+    yield
+    gc.collect()
+    jax.clear_caches()
 
 
 @pytest.fixture

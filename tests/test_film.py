@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,22 +21,26 @@ def run(tmp_path_factory, module_tiny):
     return muscope.study(module_tiny, tmp_path_factory.mktemp("film") / "run")
 
 
+def at(states, now):
+    return jax.tree.map(lambda x: jnp.asarray(x[now]), states)
+
+
 def test_an_episode_and_what_the_model_believed_of_it(run):
     agent = run.agent(index=1)
     shown = episode(agent, seed=3)
     length, unroll = shown.predicted.shape
     assert unroll == run.config.loss.unroll
     assert len(shown.action) == length == shown.reward.sum()
-    state = jax.tree.map(lambda x: x[0], shown.states)
+    state = at(shown.states, 0)
     for now in range(length):
-        kept = jax.tree.map(lambda x, now=now: x[now], shown.states)
+        kept = at(shown.states, now)
         np.testing.assert_allclose(state.physics, kept.physics, rtol=1e-6)
-        state, _, over = agent.environment.step(kept, shown.action[now])
+        state, _, over = agent.environment.step(kept, jnp.int32(shown.action[now]))
         assert bool(over) == (now == length - 1)
     for now in (0, length // 2, length - 2):
-        kept = jax.tree.map(lambda x, now=now: x[now], shown.states)
+        kept = at(shown.states, now)
         ahead = shown.action[now : now + unroll]
-        rewards, _ = agent.unroll(agent.environment.observe(kept), ahead)
+        rewards, _ = agent.unroll(agent.environment.observe(kept), ahead.tolist())
         np.testing.assert_allclose(shown.predicted[now, : len(ahead)], rewards, atol=1e-5)
         assert np.all(np.isnan(shown.predicted[now, len(ahead) :]))
 
@@ -51,7 +56,8 @@ def test_the_command_films_any_checkpoint(run, tmp_path, capsys):
     out = tmp_path / "early.gif"
     cli.main(["film", str(run.path), "--agent", "1", "--step", "0", "--out", str(out)])
     assert str(out) in capsys.readouterr().out
-    assert Image.open(out).n_frames >= 2
+    with Image.open(out) as shown:
+        assert shown.n_frames >= 2
     assert [p.name for p in tmp_path.iterdir()] == ["early.gif"]
     with pytest.raises(SystemExit):
         cli.main(["film", str(run.path), "--step", "7"])
@@ -59,7 +65,7 @@ def test_the_command_films_any_checkpoint(run, tmp_path, capsys):
 
 
 def test_what_nobody_draws_is_refused(run, tmp_path):
-    class Undrawn:
+    class Undrawn(envs.CartPole):
         spec = envs.Spec("undrawn", 2, (4,), 10)
 
     agent = run.agent()

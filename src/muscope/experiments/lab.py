@@ -27,7 +27,6 @@ from muscope.runtime import agents_mesh, over_agents
 from muscope.search import temperature_at
 from muscope.storage import tables
 
-
 PROGRAMS = 3
 """Compiled programs that are held at once.  On CPU one with Lunar Lander in it takes five to
 fifteen thousand memory maps, and Linux gives a process 65,530."""

@@ -8,7 +8,7 @@ steps before.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def episode(agent: TrainedAgent, seed: int) -> Episode:
     return Episode(states, action, reward, np.where(reach, found[4][:length], np.nan))
 
 
-def _episode(agent: TrainedAgent, start: State, key: Key[Array, ""]) -> tuple[Array, ...]:
+def _episode(agent: TrainedAgent, start: State, key: Key[Array, ""]) -> tuple[Any, ...]:
     """States, actions, rewards and ends of all steps, and what is predicted at each."""
     environment, network, config = agent.environment, agent.network, agent.config
     unroll, limit = config.loss.unroll, environment.spec.time_limit
@@ -136,7 +136,7 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
         ):
             for step in steps:
                 scene.clear()
-                state = jax.tree.map(lambda x, step=step: x[step], shown.states)
+                state = jax.tree.map(lambda x, step=step: jnp.asarray(x[step]), shown.states)
                 draw(scene, state, int(shown.action[step]))
                 scene.set_xticks([])
                 scene.set_yticks([])
