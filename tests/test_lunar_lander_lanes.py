@@ -46,7 +46,7 @@ def assert_same_bits(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("lanes", [1, 7, 64, 300])
+@pytest.mark.parametrize("lanes", [7, 300])
 def test_the_same_bits_in_any_batch(pool, lanes):
     rng = np.random.default_rng(lanes)
     index = rng.permutation(len(pool[1]))[:lanes]
