@@ -107,10 +107,10 @@ PRESETS: dict[str, dict[str, Config]] = {
                 search_simulations=32,
                 # A move in the true model takes simulations x horizon steps of it, one after
                 # the other; whole episodes with the paper's horizon of 128 would take hours.
-                planning_checkpoints=(4_000, 16_000),
-                planning_simulations=(1, 4, 16),
+                planning_checkpoints=(16_000,),
+                planning_simulations=(1, 4, 8),
                 planning_horizon=32,
-                planning_steps=400,
+                planning_steps=250,
                 planning_episodes=4,
             ),
         ),
