@@ -44,7 +44,7 @@ _LUNAR_LANDER = Config(
     search=SearchConfig(simulations=50, dirichlet_alpha=0.5, dirichlet_fraction=0.25),
     loss=LossConfig(unroll=10, n_step=30, value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),
 )
-# Eight environment steps an update: with two, agents learned to hover.
+# Eight environment steps an update: with four, and shorter returns, agents learned to hover.
 _LUNAR_LANDER_TRAINING = TrainConfig(
     lanes=64,
     cold_lanes=32,

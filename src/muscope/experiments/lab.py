@@ -143,7 +143,7 @@ class Lab:
 
         Args:
             one: ``one(lab, *per_agent, *shared)`` of a single agent, a function at a module's
-                level; it is compiled once per lab and may read the lab's config only.
+                level; its program is kept while it is among the latest, and may read the lab's config only.
             per_agent: arguments with a leading [B] axis.
             shared: the same for all agents.
 
