@@ -143,7 +143,8 @@ class Lab:
 
         Args:
             one: ``one(lab, *per_agent, *shared)`` of a single agent, a function at a module's
-                level; its program is kept while it is among the latest, and may read the lab's config only.
+                level; the latest programs are kept, see :data:`PROGRAMS`.  It may read the lab's config
+                only.
             per_agent: arguments with a leading [B] axis.
             shared: the same for all agents.
 
