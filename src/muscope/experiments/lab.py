@@ -143,7 +143,7 @@ class Lab:
 
         Args:
             one: ``one(lab, *per_agent, *shared)`` of a single agent, a function at a module's
-                level; the latest programs are kept, see :data:`PROGRAMS`.  It may read the lab's config
+                level; the latest programs are kept, see :data:`PROGRAMS`.  It may read the config
                 only.
             per_agent: arguments with a leading [B] axis.
             shared: the same for all agents.
