@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muscope.agent import MuZero, NetworkConfig, build
+from muscope.agent import MuZero, NetworkConfig, build, standardise
 from muscope.agent.convolution import convolve
+from muscope.agent.standardise import Standardise
 from muscope.envs import Spec
 from muscope.errors import ConfigError
 from muscope.learning.loss import LossConfig, loss
@@ -116,7 +117,16 @@ def test_the_papers_sizes_have_the_papers_number_of_parameters():
         CONFIG, width=32, channels=64, head_channels=16, value_bins=601, reward_bins=601
     )
     agent = jax.eval_shape(lambda: build(config, spec(96, 12), jax.random.key(0)))
-    count = sum(x.size for x in jax.tree.leaves(agent))
+    count = sum(
+        x.size
+        for part, free in zip(
+            jax.tree.leaves(agent, is_leaf=lambda x: isinstance(x, Standardise)),
+            jax.tree.leaves(standardise.trained(agent)),
+            strict=True,
+        )
+        if free
+        for x in jax.tree.leaves(part)
+    )
     assert 0.5e6 < count < 0.65e6
 
 
@@ -138,4 +148,6 @@ def test_the_loss_reaches_every_parameter():
     config = LossConfig(unroll=2, n_step=2)
     gradient = jax.jit(jax.grad(lambda agent: loss(agent, targets, config)[0]))(agent)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        assert float(jnp.abs(leaf).max()) > 0, jax.tree_util.keystr(path)
+        name = jax.tree_util.keystr(path)
+        # What is measured is not trained.
+        assert (float(jnp.abs(leaf).max()) > 0) != (".view." in name), name

@@ -189,18 +189,21 @@ PRESETS: dict[str, dict[str, Config]] = {
             preset="quick",
             environment=EnvironmentConfig(
                 "breakout",
-                discount=0.997,
+                discount=0.997**4,
                 atari=AtariConfig(frame_size=48, colour="grey", time_limit=1_000),
             ),
-            network=dataclasses.replace(_BREAKOUT.network, channels=32),
-            search=dataclasses.replace(_BREAKOUT.search, simulations=16),
-            loss=LossConfig(unroll=5, n_step=10),
+            # Values stay below 1 / (1 - discount^8), 11; h(24) is 4.
+            network=dataclasses.replace(_BREAKOUT.network, channels=32, value_limit=4.0),
+            search=dataclasses.replace(_BREAKOUT.search, simulations=16, dirichlet_alpha=0.5),
+            loss=LossConfig(
+                unroll=5, n_step=10, value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0
+            ),
             optimiser=OptimiserConfig(learning_rate=1e-3, average_rate=0.02),
             replay=ReplayConfig(capacity=100_000, start=2_000),
             train=TrainConfig(
                 agents=1,
                 steps=8_000,
-                lanes=16,
+                lanes=32,
                 updates_per_round=2,
                 batch_size=64,
                 reanalyse_ratio=0.0,

@@ -4,7 +4,8 @@ After the set-up that the paper refers to (EfficientZero's, Ye et al. 2021, with
 additions): convolutions down to a 6x6 latent state, one residual block in the dynamics and in
 the prediction, heads of a 1x1 convolution and one hidden layer, last layers zero.  Layer
 normalisation stands in for batch normalisation, because it keeps no running state and means the
-same for one agent or many.
+same for one agent or many; what it cannot do, bring out the few pixels that change, standardised
+observations do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from muscope.agent.convolution import convolve
 from muscope.agent.networks import Linear, MuZero, NetworkConfig, register
+from muscope.agent.standardise import Standardise
 from muscope.agent.support import Support
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError
@@ -110,8 +112,11 @@ def halved(x: Plane) -> Float[Array, "half half channels"]:
 
 
 class Representation(eqx.Module):
-    """h: two convolutions of stride 2, then a residual block before every further halving."""
+    """h: two convolutions of stride 2, then a residual block before every further halving, on
+    standardised pixels.
+    """
 
+    view: Standardise
     stem: Conv
     stem_block: Block
     down: Conv
@@ -127,13 +132,14 @@ class Representation(eqx.Module):
             )
         k1, k2, k3, *keys = jax.random.split(key, 2 + halvings)
         half = config.channels // 2
+        self.view = Standardise(shape)
         self.stem = Conv(shape[-1], half, k1, stride=2)
         self.stem_block = Block(half, k2)
         self.down = Conv(half, config.channels, k3, stride=2)
         self.blocks = [Block(config.channels, k) for k in keys]
 
     def __call__(self, observation: Float[Array, "size size frames"]) -> Plane:
-        x = self.stem_block(jax.nn.relu(self.stem(observation)))
+        x = self.stem_block(jax.nn.relu(self.stem(self.view(observation))))
         x = jax.nn.relu(self.down(x))
         for i, block in enumerate(self.blocks):
             x = block(halved(x) if i else x)

@@ -72,3 +72,30 @@ def advance(
     fresh = start(environment, key)
     following = jax.tree.map(lambda new, old: jnp.where(finished, new, old), fresh, going)
     return following, Outcome(reward, terminated, finished, jnp.where(finished, score, 0.0))
+
+
+def observed_in_random_play(
+    environment: Environment, key: Key[Array, ""], lanes: int, states: int = 2_048
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Mean and standard deviation of every component of the observation under uniformly random
+    actions, over at least ``states`` states of ``lanes`` games; ``key`` is consumed.
+    """
+    start_key, key = jax.random.split(key)
+    steps = -(-states // lanes)
+
+    def step(carry, step_key):
+        episodes, total, squares = carry
+        action_key, reset_key = jax.random.split(step_key)
+        seen = jax.vmap(environment.observe)(episodes.state)
+        actions = jax.random.randint(action_key, (lanes,), 0, environment.spec.num_actions)
+        episodes, _ = jax.vmap(lambda e, a, k: advance(environment, e, a, k))(
+            episodes, actions, jax.random.split(reset_key, lanes)
+        )
+        return (episodes, total + jnp.sum(seen, 0), squares + jnp.sum(seen * seen, 0)), None
+
+    begin = jax.vmap(lambda k: start(environment, k))(jax.random.split(start_key, lanes))
+    nothing = jnp.zeros(environment.spec.observation_shape)
+    carry = (begin, nothing, nothing)
+    (_, total, squares), _ = jax.lax.scan(step, carry, jax.random.split(key, steps))
+    mean, square = total / (steps * lanes), squares / (steps * lanes)
+    return mean, jnp.sqrt(jnp.maximum(square - mean * mean, 0.0))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import optax
 
+from muscope.agent import standardise
 from muscope.errors import ConfigError
 
 
@@ -50,5 +51,5 @@ def make(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
     )
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
+        optax.adamw(schedule, weight_decay=config.weight_decay, mask=standardise.trained),
     )

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from muscope import envs
-from muscope.agent import networks
+from muscope.agent import networks, standardise
 from muscope.agent.networks import MuZero
 from muscope.config import Config
 from muscope.envs import State, episode
@@ -92,6 +92,11 @@ class AgentProgram:
         config, spec = self.config, self.environment.spec
         network_key, reset_key, own = jax.random.split(key, 3)
         agent = networks.build(config.network, spec, network_key)
+        if standardise.present(agent):
+            seen = episode.observed_in_random_play(
+                self.environment, jax.random.fold_in(network_key, 1), config.train.lanes
+            )
+            agent = standardise.measured(agent, *seen)
         lanes = config.train.lanes
         starts = jax.vmap(lambda k: episode.start(self.environment, k))(
             jax.random.split(reset_key, lanes)
@@ -242,6 +247,7 @@ class AgentProgram:
             )
             rate = self.config.optimiser.average_rate
             average = optax.incremental_update(agent, carry.average, rate)
+            average = standardise.copied(agent, average)  # to the bit
             return _Learned(agent, average, optimiser_state, memory.weight), logs
 
         carry = _Learned(state.agent, state.average, state.optimiser, state.replay.weight)
