@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from muscope import presets
 from muscope.agent import networks, standardise
@@ -97,9 +98,13 @@ def test_training_measures_before_it_starts_and_leaves_it_alone(tiny, monkeypatc
     assert all(change > 0 for change in jax.tree.leaves(moved))
 
 
-def test_networks_without_one_are_left_as_they_are():
-    config = presets.preset("cart-pole")
-    spec = Spec("probe", 2, (4,), 10)
-    agent = networks.build(config.network, spec, jax.random.key(0))
+@pytest.mark.parametrize("environment", ["cart-pole", "breakout"])
+def test_networks_without_one_are_left_as_they_are(environment):
+    config = presets.preset(environment).network
+    spec = Spec("probe", 2, (48, 48, 4) if config.kind == "resnet" else (4,), 10)
+    if config.kind == "resnet":
+        assert standardise.present(networks.build(config, spec, jax.random.key(0)))
+    without = dataclasses.replace(config, standardise=False)
+    agent = networks.build(without, spec, jax.random.key(0))
     assert not standardise.present(agent)
     assert all(jax.tree.leaves(standardise.trained(agent)))

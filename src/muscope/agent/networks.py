@@ -34,8 +34,11 @@ class NetworkConfig:
     """Channels of a resnet's latent state z."""
     head_channels: int = 16
     """Channels to which a resnet's heads reduce the latent state first."""
+    standardise: bool = True
+    """Whether a resnet sees its observations standardised per pixel, by mean and spread in random
+    play before training."""
     input_scale: tuple[float, ...] = ()
-    """Factors of the observation's components; empty leaves them as they are."""
+    """Factors of the components of an MLP's observation; empty leaves them as they are."""
     value_limit: float = 20.0
     """Largest |h(value)| the value head can express; h(360) is about 18.4."""
     value_bins: int = 41

@@ -116,7 +116,7 @@ class Representation(eqx.Module):
     standardised pixels.
     """
 
-    view: Standardise
+    view: Standardise | eqx.nn.Identity
     stem: Conv
     stem_block: Block
     down: Conv
@@ -132,7 +132,7 @@ class Representation(eqx.Module):
             )
         k1, k2, k3, *keys = jax.random.split(key, 2 + halvings)
         half = config.channels // 2
-        self.view = Standardise(shape)
+        self.view = Standardise(shape) if config.standardise else eqx.nn.Identity()
         self.stem = Conv(shape[-1], half, k1, stride=2)
         self.stem_block = Block(half, k2)
         self.down = Conv(half, config.channels, k3, stride=2)
