@@ -1,0 +1,120 @@
+"""What a preset's training costs at least: counted operations and bytes, and what a GPU of given
+peaks would need for them.
+
+    python benchmarks/floor.py [breakout] [--presets paper gpu quick] [--teraflops 67] \
+        [--terabytes 3.35]
+
+Nothing runs: XLA counts the operations of h, g and f for one sample, and the schedule says how
+often a training step calls them, forward once and backward twice as much.  Bytes are the batch's
+observations, the parameters with the optimiser's moments and their moving average, and every
+layer's output, written once and read twice.  The defaults are the float32 peaks that NVIDIA gives
+for an H100 SXM.  The times are floors, not predictions: they assume full use of the device and no
+launch overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muscope import envs, presets
+from muscope.agent import networks, standardise
+from muscope.config import Config
+from muscope.training.population import Population
+
+FLOAT = 4  # bytes
+COPIES = 8  # parameters, gradient, two moments and the average, of which some are written too
+
+
+class Cost(NamedTuple):
+    """Of one call for one sample."""
+
+    operations: float
+    outputs: float  # bytes of all layers' outputs
+
+
+def cost(function: Callable[..., Any], *arguments: Any) -> Cost:
+    """Counted by XLA before it optimises; layers are where the products are."""
+    lowered = jax.jit(function).lower(*arguments)
+    closed = jax.make_jaxpr(function)(*arguments)
+    return Cost(lowered.cost_analysis()["flops"], FLOAT * _outputs(closed.jaxpr))
+
+
+def _outputs(jaxpr: Any) -> float:
+    """Elements that products and convolutions put out."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            total += sum(np.prod(v.aval.shape) for v in equation.outvars)
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                total += _outputs(inner)
+    return total
+
+
+def parts(config: Config) -> tuple[Cost, Cost, Cost, int]:
+    """h, g, f and the number of parameters."""
+    spec = envs.make(config.environment).spec
+    agent = networks.build(config.network, spec, jax.random.key(0))
+    z = jax.eval_shape(agent.represent, jnp.zeros(spec.observation_shape))
+    z = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), z)
+    return (
+        cost(lambda x: agent.representation(x), jnp.zeros(spec.observation_shape)),
+        cost(lambda z, a: agent.dynamics(z, a), z, jnp.int32(0)),
+        cost(lambda z: agent.prediction(z), z),
+        sum(x.size for x in jax.tree.leaves(eqx.filter(agent, standardise.trained(agent)))),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("environment", nargs="?", default="breakout")
+    parser.add_argument("--presets", nargs="+", default=["paper", "gpu", "quick"])
+    parser.add_argument("--teraflops", type=float, default=67.0)
+    parser.add_argument("--terabytes", type=float, default=3.35)
+    options = parser.parse_args()
+    print(f"floors at {options.teraflops:g} TFLOP/s and {options.terabytes:g} TB/s")
+    for name in options.presets:
+        config = presets.preset(options.environment, name)
+        h, g, f, parameters = parts(config)
+        train, unroll = config.train, config.loss.unroll
+        agents, batch = train.agents, train.batch_size
+        forward = [h[i] + unroll * g[i] + (unroll + 1) * f[i] for i in (0, 1)]
+        roots = (train.lanes + train.reanalysed_per_round) / train.updates_per_round
+        root = h.operations + f.operations
+        node = config.search.simulations * (g.operations + f.operations)
+        searching = roots * (root + node)
+        update = 3 * batch * forward[0]
+        shape = envs.make(config.environment).spec.observation_shape
+        moved = batch * (3 * forward[1] + np.prod(shape)) + FLOAT * COPIES * parameters
+        # A search reads the parameters once per simulation and moves its latents and outputs.
+        moved += (config.search.simulations * FLOAT * parameters) + roots * (
+            config.search.simulations * 2 * (g.outputs + f.outputs)
+        )
+        operations = agents * (update + searching)
+        compute = operations / (options.teraflops * 1e12)
+        memory = agents * moved / (options.terabytes * 1e12)
+        step = max(compute, memory)
+        print(
+            f"{name}: {agents} agents, {parameters / 1e6:.2f} M parameters, "
+            f"{roots:g} searches per training step and agent of {config.search.simulations} "
+            f"simulations\n"
+            f"  one training step of all agents: {operations / 1e12:.3f} TFLOP "
+            f"({searching / (update + searching):.0%} of them in the search), "
+            f"{agents * moved / 1e9:.2f} GB: "
+            f"at least {1e3 * compute:.2f} ms of arithmetic, {1e3 * memory:.2f} ms of memory\n"
+            f"  at most {1 / step:,.0f} training steps and {agents * roots / step:,.0f} searches a "
+            f"second; all {train.steps:,} steps at least {train.steps * step / 60:,.1f} min\n"
+            f"  replay: {Population(config).replay_bytes() / 1e9:.1f} GB"
+        )
+
+
+if __name__ == "__main__":
+    main()
