@@ -41,9 +41,9 @@ class Cost(NamedTuple):
 
 def cost(function: Callable[..., Any], *arguments: Any) -> Cost:
     """Counted by XLA before it optimises; layers are where the products are."""
-    lowered = jax.jit(function).lower(*arguments)
+    counted: Any = jax.jit(function).lower(*arguments).cost_analysis()
     closed = jax.make_jaxpr(function)(*arguments)
-    return Cost(lowered.cost_analysis()["flops"], FLOAT * _outputs(closed.jaxpr))
+    return Cost(counted["flops"], FLOAT * _outputs(closed.jaxpr))
 
 
 def _outputs(jaxpr: Any) -> float:

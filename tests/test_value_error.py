@@ -207,8 +207,12 @@ def test_following_a_policy_acts_on_true_states():
         return jnp.where((states.index == 0) | (states.index == 3), 0, 1)
 
     states = TabularState(jnp.array([0, 2, 3], jnp.int32))
-    actions = follow(TabularMDP(), policy, states, 3, jax.random.key(0))
+    actions, path = follow(TabularMDP(), policy, states, 3, jax.random.key(0))
     np.testing.assert_array_equal(actions, [[0, 1, 1], [1, 1, 1], [0, 0, 0]])
+    for i, start in enumerate((0, 2, 3)):
+        reward, ended = by_hand(start, np.asarray(actions[i]))
+        np.testing.assert_allclose(path.reward[i], reward)
+        np.testing.assert_array_equal(path.ended[i], ended)
 
 
 def test_spearman_equals_scipys_with_ties_and_is_nan_without_order():

@@ -30,25 +30,37 @@ class TrueTree(NamedTuple):
 
 
 def true_tree(environment: Environment, state: State, horizon: int) -> TrueTree:
-    """Step every prefix once, rather than every sequence from its beginning."""
+    """Step every prefix once, rather than every sequence from its beginning.
+
+    Node by node, because an environment's step may take long to compile and so stands here once:
+    the children of node i are A i + 1 .. A i + A.
+    """
     actions = environment.spec.num_actions
-    places = jax.tree.map(lambda x: jnp.asarray(x)[None], state)
-    over = jnp.zeros((1,), bool)
-    nodes, reward, ended = [], [], []
-    for depth in range(horizon):
-        nodes.append(places)
-        ended.append(jnp.repeat(over, actions ** (horizon - depth)))
-        moved = jax.vmap(lambda s: jax.vmap(lambda a: environment.step(s, a))(jnp.arange(actions)))(
-            places
+    inner = sum(actions**depth for depth in range(horizon))
+
+    def room(first: Array) -> Array:
+        first = jnp.asarray(first)
+        return jnp.zeros((actions * inner + 1, *first.shape), first.dtype).at[0].set(first)
+
+    def expand(i: Int[Array, ""], carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
+        nodes, reward, over = carry
+        here = jax.tree.map(lambda x: x[i], nodes)
+        moved = jax.vmap(lambda a: environment.step(here, a))(jnp.arange(actions))
+
+        def write(rows: Array, new: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(rows, new, actions * i + 1, 0)
+
+        return (
+            jax.tree.map(write, nodes, moved.state),
+            write(reward, moved.reward),
+            write(over, over[i] | moved.terminated),
         )
-        moved = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), moved)
-        reward.append(jnp.repeat(moved.reward, actions ** (horizon - depth - 1)))
-        places, over = moved.state, jnp.repeat(over, actions) | moved.terminated
-    return TrueTree(
-        jax.tree.map(lambda *x: jnp.concatenate(x), *nodes),
-        jnp.stack(reward, axis=-1),
-        jnp.stack(ended, axis=-1),
-    )
+
+    begin = (jax.tree.map(room, state), room(jnp.zeros(())), room(jnp.array(False)))
+    nodes, reward, over = jax.lax.fori_loop(0, inner, expand, begin)
+    prefix = prefix_of(actions, horizon)
+    child = actions * prefix + 1 + all_sequences(actions, horizon)
+    return TrueTree(jax.tree.map(lambda x: x[:inner], nodes), reward[child], over[prefix])
 
 
 def prefix_of(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:

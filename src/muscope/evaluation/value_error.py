@@ -20,9 +20,9 @@ from muscope.evaluation.play import Policy
 class TruePath(NamedTuple):
     """What an action sequence does in the true environment, from the state s_t."""
 
-    reward: Float[Array, "h"]
+    reward: Float[Array, "*batch h"]
     """r_t .. r_{t+h-1}"""
-    ended: Bool[Array, "h"]
+    ended: Bool[Array, "*batch h"]
     """Whether s_{t+k} was terminal before its action was taken (so r_{t+k} = 0)."""
 
 
@@ -134,7 +134,7 @@ def split_at_the_end(
 
 def follow(
     environment: Environment, policy: Policy, states: State, horizon: int, key: Key[Array, ""]
-) -> Int[Array, "L h"]:
+) -> tuple[Int[Array, "L h"], TruePath]:
     """Act ``horizon`` steps from every state in the true environment.
 
     Args:
@@ -145,13 +145,17 @@ def follow(
         key: consumed.
 
     Returns:
-        The actions taken, one sequence per state; the policy goes on in a terminal state.
+        The actions taken, one sequence per state, and what they did, [L, h]; the policy goes on in
+        a terminal state.
 
     """
 
-    def step(states, key):
+    def step(carry, key):
+        states, over = carry
         action = policy(states, key).astype(jnp.int32)
-        return jax.vmap(environment.step)(states, action).state, action
+        moved = jax.vmap(environment.step)(states, action)
+        return (moved.state, over | moved.terminated), (action, TruePath(moved.reward, over))
 
-    _, actions = jax.lax.scan(step, states, jax.random.split(key, horizon))
-    return actions.T
+    going = jnp.zeros(jax.tree.leaves(states)[0].shape[:1], bool)
+    _, taken = jax.lax.scan(step, (states, going), jax.random.split(key, horizon))
+    return jax.tree.map(jnp.transpose, taken)

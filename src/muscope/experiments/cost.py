@@ -27,18 +27,18 @@ def host_steps(config: Config, environment: Environment, experiment: str) -> int
     e, spec = config.evaluate, environment.spec
     horizon = e.horizon or config.loss.unroll
     game = spec.time_limit
-    scored = e.states * e.sequences * 2 * horizon  # followed by the policy, then scored
+    followed = e.states * e.sequences * horizon
     simulation = 1 + e.planning_horizon  # a new node and its rollout
     if experiment == "figure2":
         return 2 * e.episodes * game
     if experiment == "figure3":
-        return scored
+        return followed
     if experiment == "endings":
         return e.states * e.sequences * (horizon + 1)
     if experiment == "figure4":
         return e.states * sum(spec.num_actions ** (d + 1) for d in range(e.sequence_horizon))
     if experiment == "figure5":
-        return scored * len(checkpoints(config))
+        return followed * len(checkpoints(config))
     if experiment == "figure6":
         return 2 * e.states * e.search_simulations * simulation
     if experiment == "figure7":

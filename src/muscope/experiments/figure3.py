@@ -45,7 +45,7 @@ from muscope.evaluation.value_error import (
     Rewards,
     follow,
     policy_error,
-    score,
+    predicted_rewards,
     split_at_the_end,
     values,
 )
@@ -118,8 +118,10 @@ def behaviour_rewards(
     count = lab.config.evaluate.sequences
     policy = muzero_policy(lab.truth, actor, lab.config.search, lab.discount, temperature)
     starts = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), states)
-    actions = follow(lab.truth, policy, starts, lab.horizon, key)
-    flat = jax.vmap(lambda s, a: score(lab.truth, model, s, a))(starts, actions)
+    actions, path = follow(lab.truth, policy, starts, lab.horizon, key)
+    observations = jax.vmap(lab.truth.observe)(starts)
+    predicted = jax.vmap(lambda o, a: predicted_rewards(model, o, a))(observations, actions)
+    flat = Rewards(path.reward, predicted, path.ended)
     return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), flat)
 
 

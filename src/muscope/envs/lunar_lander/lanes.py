@@ -11,6 +11,7 @@ its surroundings.  So a state steps to the same bits alone and among any others.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -128,11 +129,16 @@ def _hit(state: Snapshot, action: Int[Array, ""], settled: Snapshot, touched: To
     return _moved(state, action, world.impacts(now, before))
 
 
+@functools.cache
+def _mapped(one: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.vmap(one)
+
+
 def _step_some(
     one: Callable[..., Any], size: int, wanted: Bool[Array, "L"], given: tuple, moved: Any
 ) -> Any:
     """``moved`` with ``one(*given)`` in the lanes that are ``wanted``, ``size`` at a time."""
-    block = apart(jax.vmap(one))
+    block = apart(_mapped(one))
     lanes = wanted.shape[0]
     # At least two blocks: XLA moves a loop's only possible round in front of the loop, where it
     # is computed whether anybody wants it or not.
