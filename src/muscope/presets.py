@@ -119,7 +119,7 @@ PRESETS: dict[str, dict[str, Config]] = {
                 planning_checkpoints=(16_000,),
                 planning_simulations=(1, 4, 8),
                 planning_horizon=32,
-                planning_steps=250,
+                planning_steps=400,
                 planning_episodes=4,
             ),
         ),

@@ -81,10 +81,10 @@ def _step_lanes(state: Snapshot, action: Int[Array, "L"]) -> tuple[Snapshot, Flo
     size = _block(lanes, 128, 1)
     moved = _step_some(_fly, size, state.phase == FLYING, given, moved)
     nothing = Touchdown(jnp.zeros((lanes, 9)), jnp.zeros((lanes,), bool))
-    size = _block(lanes, 32, 8)
+    size = _block(lanes, 16, 8)
     moved, touched = _step_some(_settle, size, state.phase == NEAR, given, (moved, nothing))
     settled = (state, action, moved[0], touched)
-    return _step_some(_hit, _block(lanes, 16, 32), touched.hits, settled, moved)
+    return _step_some(_hit, _block(lanes, 8, 32), touched.hits, settled, moved)
 
 
 @_for_lanes
