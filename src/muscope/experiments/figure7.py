@@ -35,6 +35,7 @@ from matplotlib.figure import Figure
 from muscope import statistics
 from muscope.agent import Agent
 from muscope.config import Config
+from muscope.envs.base import State
 from muscope.evaluation.planners import (
     LeafKind,
     Model,
@@ -90,17 +91,28 @@ def planned(model: Model, leaf: LeafKind) -> Callable[..., Scores]:
     return one
 
 
-def baselines(lab: Lab, agent: Agent, key: Key[Array, ""]) -> tuple[Scores, Scores]:
-    """The policy prior from the same starts, sampled and greedy."""
+def baselines(lab: Lab, agent: Agent, key: Key[Array, ""]) -> Scores:
+    """The policy prior from the same starts: half of the lanes sampled, half greedy."""
     start_key, act_key = jax.random.split(key)
     evaluate = lab.config.evaluate
     begin = starts(lab.environment, evaluate.planning_episodes, start_key)
+    both = jax.tree.map(lambda x: jnp.concatenate([x, x]), begin)
+    is_sampled = jnp.arange(2 * evaluate.planning_episodes) < evaluate.planning_episodes
     sampled = prior_policy(lab.environment, agent)
     best = greedy_prior_policy(lab.environment, agent)
-    return (
-        play_from(lab.environment, sampled, begin, act_key, evaluate.planning_steps),
-        play_from(lab.environment, best, begin, act_key, evaluate.planning_steps),
+
+    def act(states: State, key: Key[Array, ""]) -> Int[Array, "E"]:
+        return jnp.where(is_sampled, sampled(states, key), best(states, key))
+
+    return play_from(lab.environment, act, both, act_key, evaluate.planning_steps)
+
+
+def halves(scores: Scores) -> tuple[Scores, Scores]:
+    """Agents' scores [B, 2 E] by halves of their lanes."""
+    first, second = (
+        jax.tree.map(lambda x, i=i: np.split(np.asarray(x), 2, axis=1)[i], scores) for i in (0, 1)
     )
+    return first, second
 
 
 def run(lab: Lab, step: int) -> Tables:
@@ -127,17 +139,14 @@ def run(lab: Lab, step: int) -> Tables:
             )
         )
 
-    for baseline, scores in zip(BASELINES, lab.call(baselines, agents, keys), strict=True):
+    for baseline, scores in zip(BASELINES, halves(lab.call(baselines, agents, keys)), strict=True):
         add("none", baseline, "none", 0, scores)
     for model in MODELS:
         for leaf in evaluate.planning_leaves:
             program = planned(model, cast(LeafKind, leaf))
             for budget in evaluate.planning_simulations:
                 scores = lab.call(program, agents, keys, shared=(jnp.int32(budget),))
-                for i, prior in enumerate(PRIORS):
-                    half = jax.tree.map(
-                        lambda x, i=i: np.split(np.asarray(x), 2, axis=1)[i], scores
-                    )
+                for prior, half in zip(PRIORS, halves(scores), strict=True):
                     add(model, prior, leaf, budget, half)
     return {"figure7": interleave(parts, len(lab.block))}
 
