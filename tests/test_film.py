@@ -1,6 +1,5 @@
 """Films: the episode they show is the environment's, and the beliefs are the model's."""
 
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from muscope import cli, envs
 from muscope.errors import ConfigError
 from muscope.reporting.film import FRAMES, episode, film
 from muscope.reporting.scenes import SCENES, scene_of
-from muscope.storage import tables
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +81,3 @@ def test_scenes_put_something_on_the_axes(name):
     axes = Figure().subplots()
     scene_of(environment)(axes, state, 1)
     assert len(axes.patches) + len(axes.lines) >= 3
-
-
-def test_figure_7_counts_the_first_moves_only(module_tiny, tmp_path):
-    """With a bound on moves, returns are of those moves."""
-    evaluate = dataclasses.replace(module_tiny.evaluate, planning_steps=5)
-    config = dataclasses.replace(module_tiny, evaluate=evaluate)
-    run = muscope.train(config, tmp_path / "run")
-    table = muscope.evaluate(run, ["figure7"]).table_path("figure7")
-    rows = tables.read(table)
-    assert set(rows["most_steps"].to_pylist()) == {5}
-    assert max(rows["length"].to_pylist()) == 5
-    np.testing.assert_array_equal(rows["return"].to_numpy(), rows["length"].to_numpy())

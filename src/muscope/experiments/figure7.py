@@ -152,13 +152,16 @@ def run(lab: Lab, step: int) -> Tables:
 
 
 def plot(given: Tables) -> Figure:
-    """Return against simulations, a column per checkpoint and a row per leaf."""
+    """Return against simulations, a column per checkpoint and a row per leaf; the leaves side by
+    side if there is one checkpoint.
+    """
     table = given["figure7"]
     steps = sorted(set(table["step"].to_pylist()))
     leaves = [leaf for leaf in ("rollout", "value") if leaf in set(table["leaf"].to_pylist())]
     budgets = sorted(set(table["simulations"].to_pylist()) - {0})
     with style.context():
-        figure, panels = style.grid(len(steps) * len(leaves), columns=len(steps))
+        columns = len(steps) if len(steps) > 1 else len(leaves)
+        figure, panels = style.grid(len(steps) * len(leaves), columns)
         for axes, (leaf, step) in zip(
             panels, [(leaf, step) for leaf in leaves for step in steps], strict=True
         ):
@@ -193,9 +196,9 @@ def plot(given: Tables) -> Figure:
             axes.set_title(f"{style.thousands(step)} steps\n{leaf} leaves", fontsize=9)
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
             axes.set_xlabel("simulations")
-        for axes in panels[:: len(steps)]:
+        for axes in panels[::columns]:
             axes.set_ylabel("return")
-        style.legend_below(figure, panels[0], columns=2)
+        style.legend_below(figure, panels[0], columns=min(columns, 2))
         return figure
 
 
