@@ -6,7 +6,8 @@ Policies go from Gymnasium's heuristic to random play: episode i of n takes a sh
 its actions at random.  Box2D plays, and the same actions are taken in our world.
 
 Whole episodes: both start alike and go on by themselves.  An episode agrees if both end at the
-same step with the same return to 1e-2.  One step: before every step our bodies, joints and
+same step with the same return to 1e-2; beside it stands how many end at the same step, and with the
+same last reward.  One step: before every step our bodies, joints and
 contact impulses are set to Box2D's, so errors do not add up.  Beside each figure stands the noise
 floor: Box2D against itself with the initial force scaled by 1 + 1e-7.
 """
@@ -228,8 +229,15 @@ def whole(name: str, found: Seen, shown: dict[str, np.ndarray]) -> None:
     returns = np.where(going & real, found.reward, 0.0).sum(axis=0, dtype=np.float64)
     truth = np.where(real, shown["reward"], 0.0).sum(axis=0)
     over = shown["over"][lengths - 1, np.arange(len(lengths))]
-    same = (ends == np.where(over, lengths, 0)) & (np.abs(returns - truth) < 1e-2)
+    together = ends == np.where(over, lengths, 0)
+    episode = np.arange(len(lengths))
+    last = np.abs((found.reward - shown["reward"])[lengths - 1, episode]) < 1e-2
+    same = together & (np.abs(returns - truth) < 1e-2)
     print(f"{name}: {same.sum()} of {len(same)} episodes agree ({same.mean():.1%})")
+    print(
+        f"  end at the same step: {together.mean():.1%}, with the same last reward too: "
+        f"{(together & last).mean():.1%}"
+    )
     fifths = [f"{part.mean():.0%}" for part in np.array_split(same, 5)]
     print(f"  by share of random actions, in fifths of the episodes: {', '.join(fifths)}")
     error = np.abs(found.observation - shown["observation"])

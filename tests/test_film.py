@@ -1,6 +1,5 @@
 """Films: the episode they show is the environment's, and the beliefs are the model's."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
