@@ -94,10 +94,11 @@ def main() -> None:
         update = 3 * batch * forward[0]
         shape = envs.make(config.environment).spec.observation_shape
         moved = batch * (3 * forward[1] + np.prod(shape)) + FLOAT * COPIES * parameters
-        # A search reads the parameters once per simulation and moves its latents and outputs.
-        moved += (config.search.simulations * FLOAT * parameters) + roots * (
-            config.search.simulations * 2 * (g.outputs + f.outputs)
-        )
+        # A search reads the parameters once per simulation and moves its latents and outputs; one
+        # serves a round.
+        each = config.search.simulations
+        moved += each * FLOAT * parameters / train.updates_per_round
+        moved += roots * each * 2 * (g.outputs + f.outputs)
         operations = agents * (update + searching)
         compute = operations / (options.teraflops * 1e12)
         memory = agents * moved / (options.terabytes * 1e12)

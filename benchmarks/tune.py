@@ -56,7 +56,8 @@ def newest(state: AgentState) -> tuple[Array, Array]:
     at = (memory.written - 1 - jnp.arange(NEWEST)) % memory.weight.shape[0]
     policy = memory.rows.policy[at]
     entropy = -jnp.sum(jnp.where(policy > 0, policy * jnp.log(policy), 0.0), axis=-1)
-    return jnp.mean(entropy), jnp.std(memory.rows.value[at])
+    real = jnp.broadcast_to((jnp.arange(NEWEST) < memory.written)[:, None], entropy.shape)
+    return jnp.mean(entropy, where=real), jnp.std(memory.rows.value[at], where=real)
 
 
 def main() -> None:
@@ -70,6 +71,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("changes", nargs="*", help="setting=value, as in search.simulations=25")
     options = parser.parse_intermixed_args()
+    if 0 < options.schedule < options.steps:
+        parser.error("--schedule must not be shorter than --steps")
     runtime.prepare()
     config = changed(options)
     environment = envs.make(config.environment)

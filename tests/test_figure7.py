@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.compute as pc
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import muscope
+from muscope import envs
 from muscope.experiments import figure7
 from muscope.storage import tables
 
@@ -30,3 +33,24 @@ def test_figure_7_counts_the_first_moves_only(module_tiny, tmp_path):
         legend = figure.legends[0].get_window_extent()
         assert legend.x0 >= 0
         assert legend.x1 <= figure.bbox.x1
+
+
+def test_baselines_are_told_apart(module_tiny, tmp_path, monkeypatch):
+    """In place of the sampled prior one action for ever, of the greedy one what balances longer."""
+    environment = envs.make(module_tiny.environment)
+
+    def for_ever(environment_, agent):
+        return lambda states, key: jnp.zeros(states[0].shape[0], jnp.int32)
+
+    def towards_the_fall(environment_, agent):
+        return lambda states, key: (jax.vmap(environment.observe)(states)[:, 2] > 0).astype(int)
+
+    monkeypatch.setattr(figure7, "prior_policy", for_ever)
+    monkeypatch.setattr(figure7, "greedy_prior_policy", towards_the_fall)
+    run = muscope.train(module_tiny, tmp_path / "run")
+    rows = tables.read(muscope.evaluate(run, ["figure7"]).table_path("figure7"))
+    lengths = {
+        prior: rows.filter(pc.field("prior") == prior)["length"].to_pylist()
+        for prior in figure7.BASELINES
+    }
+    assert max(lengths["sampled"]) < 12 < min(lengths["greedy"])

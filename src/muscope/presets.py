@@ -73,11 +73,11 @@ _BREAKOUT = Config(
     loss=LossConfig(unroll=5, n_step=5),
     optimiser=OptimiserConfig(learning_rate=8e-4, average_rate=0.02),
 )
-# On less hardware than the paper's: smaller and grey pictures, fewer simulations, and a loss as on
-# the other environments.
+# On less hardware than the paper's: a smaller network, fewer simulations, grey pictures (set
+# below), and a loss as on the other environments.
 _BREAKOUT_SMALL = dataclasses.replace(
     _BREAKOUT,
-    # Values stay below 1 / (1 - discount^8), 11; h(24) is 4.
+    # With a reward every eight moves values reach 11; h(24) is 4.
     network=dataclasses.replace(_BREAKOUT.network, channels=32, value_limit=4.0),
     search=dataclasses.replace(_BREAKOUT.search, simulations=16, dirichlet_alpha=0.5),
     loss=LossConfig(unroll=5, n_step=10, value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),

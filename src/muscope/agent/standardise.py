@@ -1,8 +1,8 @@
 """Observations as a network best sees them: every component centred and scaled.
 
-In a game most pixels never change.  What matters, a ball of one pixel, is a hundredth of the
+In a game most pixels never change.  What matters, a ball of one pixel, is a fortieth of the
 picture's contrast; behind layer normalisation, which divides by that contrast, value and reward
-heads see no difference between states (docs/tuning.md).  The batch normalisation of the
+heads see next to no difference between states (docs/tuning.md).  The batch normalisation of the
 original networks scales it up; here the same is done once, where the observation comes in.
 """
 
@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-FLOOR = 0.02  # least spread divided by, so that a component that never changed stays harmless
-LIMIT = 10.0  # greatest magnitude that comes out
+FLOOR = 0.02  # least spread divided by
+LIMIT = 10.0  # greatest magnitude that comes out, so also of what changes for the first time
 
 
 class Standardise(eqx.Module):

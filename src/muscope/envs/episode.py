@@ -75,13 +75,18 @@ def advance(
 
 
 def observed_in_random_play(
-    environment: Environment, key: Key[Array, ""], lanes: int, states: int = 2_048
+    environment: Environment,
+    key: Key[Array, ""],
+    lanes: int,
+    states: int = 2_048,
+    moves: int = 64,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Mean and standard deviation of every component of the observation under uniformly random
-    actions, over at least ``states`` states of ``lanes`` games; ``key`` is consumed.
+    actions, over at least ``states`` states and the first ``moves`` moves of ``lanes`` games;
+    ``key`` is consumed.
     """
     start_key, key = jax.random.split(key)
-    steps = -(-states // lanes)
+    steps = max(-(-states // lanes), moves)
 
     def step(carry, step_key):
         episodes, total, squares = carry

@@ -32,23 +32,26 @@ class TrueTree(NamedTuple):
 def true_tree(environment: Environment, state: State, horizon: int) -> TrueTree:
     """Step every prefix once, rather than every sequence from its beginning.
 
-    Node by node, because an environment's step may take long to compile and so stands here once:
-    the children of node i are A i + 1 .. A i + A.
+    Node by node, because an environment's step may take long to compile and so stands here once;
+    that takes n steps one after the other instead of h.  The children of node i are
+    A i + 1 .. A i + A; those of the last level are no inner nodes and their states are dropped.
     """
     actions = environment.spec.num_actions
     inner = sum(actions**depth for depth in range(horizon))
 
-    def room(first: Array) -> Array:
+    def room(first: Array, count: int = actions * inner + 1) -> Array:
         first = jnp.asarray(first)
-        return jnp.zeros((actions * inner + 1, *first.shape), first.dtype).at[0].set(first)
+        return jnp.zeros((count, *first.shape), first.dtype).at[0].set(first)
 
     def expand(i: Int[Array, ""], carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
         nodes, reward, over = carry
         here = jax.tree.map(lambda x: x[i], nodes)
         moved = jax.vmap(lambda a: environment.step(here, a))(jnp.arange(actions))
 
+        children = actions * i + 1 + jnp.arange(actions)
+
         def write(rows: Array, new: Array) -> Array:
-            return jax.lax.dynamic_update_slice_in_dim(rows, new, actions * i + 1, 0)
+            return rows.at[children].set(new, mode="drop")
 
         return (
             jax.tree.map(write, nodes, moved.state),
@@ -56,11 +59,15 @@ def true_tree(environment: Environment, state: State, horizon: int) -> TrueTree:
             write(over, over[i] | moved.terminated),
         )
 
-    begin = (jax.tree.map(room, state), room(jnp.zeros(())), room(jnp.array(False)))
+    begin = (
+        jax.tree.map(lambda x: room(x, inner), state),
+        room(jnp.zeros(())),
+        room(jnp.array(False)),
+    )
     nodes, reward, over = jax.lax.fori_loop(0, inner, expand, begin)
     prefix = prefix_of(actions, horizon)
     child = actions * prefix + 1 + all_sequences(actions, horizon)
-    return TrueTree(jax.tree.map(lambda x: x[:inner], nodes), reward[child], over[prefix])
+    return TrueTree(nodes, reward[child], over[prefix])
 
 
 def prefix_of(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:

@@ -1,7 +1,8 @@
 """Value equivalence of a learned model: Equations 3 to 5 and 7 of the paper.
 
-Everything is written for one state (and one action sequence); callers ``jax.vmap``.  One
-pass over the longest horizon gives all shorter ones, because values are running sums.
+Everything but :func:`follow` is written for one state (and one action sequence); callers
+``jax.vmap``.  One pass over the longest horizon gives all shorter ones, because values are
+running sums.
 """
 
 from __future__ import annotations
@@ -156,6 +157,6 @@ def follow(
         moved = jax.vmap(environment.step)(states, action)
         return (moved.state, over | moved.terminated), (action, TruePath(moved.reward, over))
 
-    going = jnp.zeros(jax.tree.leaves(states)[0].shape[:1], bool)
-    _, taken = jax.lax.scan(step, (states, going), jax.random.split(key, horizon))
+    not_over = jnp.zeros(jax.tree.leaves(states)[0].shape[:1], bool)
+    _, taken = jax.lax.scan(step, (states, not_over), jax.random.split(key, horizon))
     return jax.tree.map(jnp.transpose, taken)
