@@ -96,7 +96,7 @@ def test_a_saved_run_goes_on_to_the_same_bits(small, tmp_path):
     population = Population(small)
     state, calls = population.initial(), small.train.call_rounds
     spread = np.asarray(state.average.representation.view.spread)
-    assert spread.min() < 0.01 < 0.1 < spread.max() < 0.5  # measured: most pixels never change
+    assert 0 == spread.min() < 0.03 < spread.max() < 0.5  # measured: many pixels never change
     for i in range(3):
         state, _ = population.advance(state, i * calls)
     path = tmp_path / "state"
