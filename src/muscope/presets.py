@@ -192,7 +192,7 @@ PRESETS: dict[str, dict[str, Config]] = {
         ),
     },
     "breakout": {
-        # Two CPU cores, about an hour with all figures.
+        # Two CPU cores, 40 minutes with all figures.
         "quick": dataclasses.replace(
             _BREAKOUT_SMALL,
             preset="quick",

@@ -29,13 +29,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 from matplotlib.figure import Figure
 
 from muscope import statistics
 from muscope.agent import Agent
 from muscope.config import Config
-from muscope.envs.base import State
 from muscope.evaluation.planners import (
     LeafKind,
     Model,
@@ -43,7 +42,7 @@ from muscope.evaluation.planners import (
     greedy_prior_policy,
     planner_policy,
 )
-from muscope.evaluation.play import Scores, play_from, prior_policy, starts
+from muscope.evaluation.play import Policy, Scores, play_from, prior_policy, starts
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Lab, chosen, interleave
@@ -66,45 +65,42 @@ SCHEMA = {
 }
 
 
+def twice(lab: Lab, key: Key[Array, ""], policy: Callable[[Bool[Array, "E2"]], Policy]) -> Scores:
+    """Episodes from every start twice, [2 E]; the policy is told which lanes are the first half."""
+    evaluate = lab.config.evaluate
+    start_key, act_key = jax.random.split(key)
+    begin = starts(lab.environment, evaluate.planning_episodes, start_key)
+    both = jax.tree.map(lambda x: jnp.concatenate([x, x]), begin)
+    first = jnp.arange(2 * evaluate.planning_episodes) < evaluate.planning_episodes
+    return play_from(lab.environment, policy(first), both, act_key, evaluate.planning_steps)
+
+
 @functools.cache
 def planned(model: Model, leaf: LeafKind) -> Callable[..., Scores]:
     """Episodes of a planner, half of the lanes with the policy's prior, half without."""
 
     def one(lab: Lab, agent: Agent, key: Key[Array, ""], budget: Int[Array, ""]) -> Scores:
         evaluate = lab.config.evaluate
-        start_key, act_key = jax.random.split(key)
-        begin = starts(lab.environment, evaluate.planning_episodes, start_key)
-        both = jax.tree.map(lambda x: jnp.concatenate([x, x]), begin)
-        guided = jnp.arange(2 * evaluate.planning_episodes) < evaluate.planning_episodes
+        planner = Planner(model, leaf, evaluate.planning_horizon)
         config = replace(lab.config.search, simulations=evaluate.planning_simulations[-1])
-        policy = planner_policy(
-            Planner(model, leaf, evaluate.planning_horizon),
-            lab.truth,
-            agent,
-            guided,
-            config,
-            lab.discount,
-            budget,
-        )
-        return play_from(lab.environment, policy, both, act_key, evaluate.planning_steps)
+
+        def policy(guided: Bool[Array, "E2"]) -> Policy:
+            return planner_policy(planner, lab.truth, agent, guided, config, lab.discount, budget)
+
+        return twice(lab, key, policy)
 
     return one
 
 
 def baselines(lab: Lab, agent: Agent, key: Key[Array, ""]) -> Scores:
     """The policy prior from the same starts: half of the lanes sampled, half greedy."""
-    start_key, act_key = jax.random.split(key)
-    evaluate = lab.config.evaluate
-    begin = starts(lab.environment, evaluate.planning_episodes, start_key)
-    both = jax.tree.map(lambda x: jnp.concatenate([x, x]), begin)
-    is_sampled = jnp.arange(2 * evaluate.planning_episodes) < evaluate.planning_episodes
     sampled = prior_policy(lab.environment, agent)
     best = greedy_prior_policy(lab.environment, agent)
 
-    def act(states: State, key: Key[Array, ""]) -> Int[Array, "E"]:
-        return jnp.where(is_sampled, sampled(states, key), best(states, key))
+    def policy(is_sampled: Bool[Array, "E2"]) -> Policy:
+        return lambda states, key: jnp.where(is_sampled, sampled(states, key), best(states, key))
 
-    return play_from(lab.environment, act, both, act_key, evaluate.planning_steps)
+    return twice(lab, key, policy)
 
 
 def halves(scores: Scores) -> tuple[Scores, Scores]:

@@ -6,7 +6,6 @@ within rounding.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +13,11 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 
-@functools.cache
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` kept out of its surroundings, so that it compiles alike in every program.
 
     XLA would otherwise fuse it with its neighbours, and where a product meets a sum in one
-    fusion it is rounded once instead of twice.  The same function gives the same result, so
-    that JAX traces it once for all programs.
+    fusion it is rounded once instead of twice.
     """
     return _marked(function, inlineable="false")
 

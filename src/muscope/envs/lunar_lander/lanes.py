@@ -130,15 +130,16 @@ def _hit(state: Snapshot, action: Int[Array, ""], settled: Snapshot, touched: To
 
 
 @functools.cache
-def _mapped(one: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.vmap(one)
+def _apart(one: Callable[..., Any]) -> Callable[..., Any]:
+    """``one`` for a block of lanes; kept, so that JAX traces it once for all programs."""
+    return apart(jax.vmap(one))
 
 
 def _step_some(
     one: Callable[..., Any], size: int, wanted: Bool[Array, "L"], given: tuple, moved: Any
 ) -> Any:
     """``moved`` with ``one(*given)`` in the lanes that are ``wanted``, ``size`` at a time."""
-    block = apart(_mapped(one))
+    block = _apart(one)
     lanes = wanted.shape[0]
     # At least two blocks: XLA moves a loop's only possible round in front of the loop, where it
     # is computed whether anybody wants it or not.
