@@ -30,7 +30,7 @@ from muscope.envs.lunar_lander.environment import LunarLander, begin
 from muscope.envs.lunar_lander.snapshot import Snapshot
 
 LIMIT = 1000
-RATE = 50.0  # steps per second
+RATE = 1.0  # per second, so that forces are impulses
 
 
 class Quiet:
@@ -85,9 +85,9 @@ def read(lander: Any) -> Truth:
     joints = np.array(
         [
             (
-                *(np.array(leg.joint.GetReactionForce(RATE)) / RATE),
-                leg.joint.GetReactionTorque(RATE) / RATE,
-                leg.joint.GetMotorTorque(RATE) / RATE,
+                *leg.joint.GetReactionForce(RATE),
+                leg.joint.GetReactionTorque(RATE),
+                leg.joint.GetMotorTorque(RATE),
             )
             for leg in lander.legs
         ],

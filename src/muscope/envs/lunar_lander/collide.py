@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -19,6 +20,7 @@ from muscope.envs.lunar_lander.bodies import CENTRE, SCALE, rotate
 RADIUS = np.float32(0.02)  # m, the skins of both shapes
 ANGULAR_SLOP = np.float32(2 / 180 * math.pi)
 RELATIVE, ABSOLUTE = np.float32(0.98), np.float32(0.001)  # how much better a polygon's face must be
+EPSILON = np.float32(1.1920929e-7)  # m, too short for a direction
 VERTEX, FACE = 0, 1
 
 Point = tuple[Array, Array]
@@ -36,7 +38,7 @@ def _polygon(points: list[tuple[float, float]], centroid: tuple[float, float]) -
     vertices = np.array(points, np.float32)
     sides = np.roll(vertices, -1, axis=0) - vertices
     normals = np.stack([sides[:, 1], -sides[:, 0]], axis=1)
-    normals = (normals / np.sqrt((normals**2).sum(axis=1, keepdims=True))).astype(np.float32)
+    normals = normals * (np.float32(1) / np.sqrt((normals**2).sum(axis=1, keepdims=True)))
     return Polygon(vertices, normals, (np.float32(centroid[0]), np.float32(centroid[1])))
 
 
@@ -85,6 +87,14 @@ def dot(a: Point, b: Point) -> Array:
 def less(a: Point, b: Point) -> Point:
     """The vector a - b."""
     return a[0] - b[0], a[1] - b[1]
+
+
+def unit(vector: Point) -> Point:
+    """The vector at length 1; as it is if it has almost none."""
+    # The barrier keeps XLA from an inverse root of its own, which is not as exact.
+    length = jax.lax.optimization_barrier(jnp.sqrt(dot(vector, vector)))
+    scale = jnp.where(length < EPSILON, 1.0, 1.0 / length)
+    return vector[0] * scale, vector[1] * scale
 
 
 def pick(index: Int[Array, ""], choices: list[Array]) -> Array:
@@ -159,9 +169,7 @@ def collide(
     middle = rotate(angle, *polygon.centroid)
     v1, v2 = (start[0], start[1]), (end[0], end[1])
 
-    side = less(v2, v1)
-    length = jnp.sqrt(dot(side, side))
-    side = (side[0] / length, side[1] / length)
+    side = unit(less(v2, v1))
     upward = (side[1], -side[0])
     front = dot(upward, less((x + middle[0], y + middle[1]), v1)) >= 0
     sign = jnp.where(front, 1.0, -1.0)

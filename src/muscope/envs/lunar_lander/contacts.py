@@ -6,6 +6,8 @@ The ground has no mass, so a contact moves one body only.
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -22,7 +24,8 @@ from muscope.envs.lunar_lander.bodies import (
 )
 from muscope.envs.lunar_lander.collide import Manifold
 
-FRICTION = (np.float32(0.1), np.float32(0.141421), np.float32(0.141421))
+OF_GROUND, OF_BODIES = np.float32(0.1), np.array([0.1, 0.2, 0.2], np.float32)
+FRICTION = tuple(np.sqrt(OF_GROUND * OF_BODIES))
 """Of lander and legs on the ground, each the root of the product of both materials'."""
 SKIN = np.float32(0.01)  # m, of one shape
 BAUMGARTE = np.float32(0.2)
@@ -58,6 +61,8 @@ class Constraint(NamedTuple):
     k11: Array
     k12: Array
     k22: Array
+    inverse: tuple[Array, Array, Array]
+    """Of K: its upper triangle."""
     solved: Int[Array, ""]
     """Points that are solved: 0, 1 or 2."""
 
@@ -136,13 +141,15 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
     """Masses and lever arms at the start of a step."""
     normal, points, gaps = _world(bodies, body, manifold)
     m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
-    # The contact point lies midway between the two skins.
     outward = jnp.where(manifold.on_polygon, -1.0, 1.0)
     arms_x, arms_y, along, across = [], [], [], []
     for point, gap in zip(points, gaps, strict=True):
-        shift = 0.5 * ((SKIN - gap) - SKIN) * outward
-        x = point[0] + shift * normal[0] - bodies.x[body]
-        y = point[1] + shift * normal[1] - bodies.y[body]
+        # The contact point lies midway between the two skins.
+        own, other = (SKIN - gap) * outward, SKIN * outward
+        middle = [
+            0.5 * ((p + own * n) + (p - other * n)) for p, n in zip(point, normal, strict=True)
+        ]
+        x, y = middle[0] - bodies.x[body], middle[1] - bodies.y[body]
         arms_x.append(x)
         arms_y.append(y)
         along.append(x * normal[1] - y * normal[0])
@@ -150,8 +157,9 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
     k11, k22 = m + i * along[0] * along[0], m + i * along[1] * along[1]
     k12 = m + i * along[0] * along[1]
     touching = impulses.touching
-    well = k11 * k11 < CONDITION * (k11 * k22 - k12 * k12)
-    both = touching[0] & touching[1] & well
+    determinant = k11 * k22 - k12 * k12
+    scale = 1.0 / determinant
+    both = touching[0] & touching[1] & (k11 * k11 < CONDITION * determinant)
     return Constraint(
         normal,
         (arms_x[0], arms_x[1]),
@@ -161,17 +169,22 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
         k11,
         k12,
         k22,
+        (scale * k22, -scale * k12, scale * k11),
         jnp.where(both, 2, jnp.where(touching[0], 1, 0)),
     )
 
 
-def _push(bodies: Bodies, body: int, c: Constraint, point: int, x: Array, y: Array) -> Bodies:
+def _push(bodies: Bodies, body: int, c: Constraint, *impulses: Pair | None) -> Bodies:
+    """Velocities after an impulse (or None) at each point, all at once."""
     m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
-    turn = i * (c.x[point] * y - c.y[point] * x)
+    given = [(p, impulse) for p, impulse in enumerate(impulses) if impulse is not None]
+    x = functools.reduce(operator.add, [impulse[0] for _, impulse in given])
+    y = functools.reduce(operator.add, [impulse[1] for _, impulse in given])
+    turn = functools.reduce(operator.add, [c.x[p] * v - c.y[p] * u for p, (u, v) in given])
     return bodies._replace(
         vx=replace(bodies.vx, body, bodies.vx[body] + m * x),
         vy=replace(bodies.vy, body, bodies.vy[body] + m * y),
-        spin=replace(bodies.spin, body, bodies.spin[body] + turn),
+        spin=replace(bodies.spin, body, bodies.spin[body] + i * turn),
     )
 
 
@@ -189,7 +202,8 @@ def warm_start(bodies: Bodies, body: int, c: Constraint, impulses: Impulses) -> 
     nx, ny = c.normal
     for p in (0, 1):
         along, across = _solved(c, p, impulses.normal[p]), _solved(c, p, impulses.tangent[p])
-        bodies = _push(bodies, body, c, p, along * nx + across * ny, along * ny - across * nx)
+        impulse = along * nx + across * ny, along * ny - across * nx
+        bodies = _push(bodies, body, c, *(impulse if p == q else None for q in (0, 1)))
     return bodies
 
 
@@ -203,10 +217,11 @@ def solve_velocity(
         vx, vy = _speed(bodies, body, c, p)
         most = FRICTION[body] * impulses.normal[p]
         wanted = impulses.tangent[p] - c.tangent_mass[p] * (vx * ny - vy * nx)
-        tangent = jnp.clip(wanted, -most, most)
-        change = _solved(c, p, tangent - impulses.tangent[p])
-        tangents.append(impulses.tangent[p] + change)
-        bodies = _push(bodies, body, c, p, change * ny, -change * nx)
+        tangent = jnp.where(p < c.solved, jnp.clip(wanted, -most, most), impulses.tangent[p])
+        change = tangent - impulses.tangent[p]
+        tangents.append(tangent)
+        impulse = change * ny, -change * nx
+        bodies = _push(bodies, body, c, *(impulse if p == q else None for q in (0, 1)))
 
     speeds = []
     for p in (0, 1):
@@ -218,8 +233,7 @@ def solve_velocity(
     first = jnp.where(c.solved == 2, jnp.where(found, x1, a1), jnp.where(c.solved == 1, alone, a1))
     second = jnp.where((c.solved == 2) & found, x2, a2)
     d1, d2 = first - a1, second - a2
-    bodies = _push(bodies, body, c, 0, d1 * nx, d1 * ny)
-    bodies = _push(bodies, body, c, 1, d2 * nx, d2 * ny)
+    bodies = _push(bodies, body, c, (d1 * nx, d1 * ny), (d2 * nx, d2 * ny))
     solved = impulses._replace(normal=(first, second), tangent=(tangents[0], tangents[1]))
     return bodies, solved
 
@@ -230,9 +244,8 @@ def _block(
     """Total impulses of two points: x >= 0, w = K x + b >= 0, x . w = 0, by its four cases."""
     b1 = v1 - (c.k11 * a1 + c.k12 * a2)
     b2 = v2 - (c.k12 * a1 + c.k22 * a2)
-    scale = 1.0 / (c.k11 * c.k22 - c.k12 * c.k12)
-    both1 = -scale * (c.k22 * b1 - c.k12 * b2)
-    both2 = -scale * (c.k11 * b2 - c.k12 * b1)
+    xx, xy, yy = c.inverse
+    both1, both2 = -(xx * b1 + xy * b2), -(xy * b1 + yy * b2)
     one, two = -c.normal_mass[0] * b1, -c.normal_mass[1] * b2
     cases = (
         ((both1 >= 0) & (both2 >= 0), both1, both2),
@@ -271,7 +284,7 @@ def solve_position(
     close = jnp.array(True)
     for p in (0, 1):
         normal, points, gaps = _world(bodies, body, manifold)
-        gap = gaps[p] - 2 * SKIN
+        gap = gaps[p] - SKIN - SKIN
         touching = impulses.touching[p]
         close &= ~touching | (gap >= enough)
         correction = jnp.clip(rate * (gap + LINEAR_SLOP), -MOST_CORRECTION, 0.0)

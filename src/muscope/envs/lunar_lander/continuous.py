@@ -16,11 +16,11 @@ from muscope.envs.lunar_lander import contacts, touch
 from muscope.envs.lunar_lander.bodies import STEP, Bodies, replace
 from muscope.envs.lunar_lander.contacts import CENTRES, Impulses
 from muscope.envs.lunar_lander.impact import Sweep, stays_clear, time_of_impact
-from muscope.envs.lunar_lander.touch import SHAPES, Touch, choose, newest, tell
+from muscope.envs.lunar_lander.touch import SHAPES, Touch, choose, tell
 
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 20
-MOST_EVENTS = 8  # per body and step
+MOST_EVENTS = 8  # of one contact and step, after which it is left alone
 LATEST = np.float32(1.0 - 10 * 1.1920929e-7)
 BAUMGARTE = np.float32(0.75)
 CLOSE_ENOUGH = np.float32(-1.5) * contacts.LINEAR_SLOP  # m
@@ -29,7 +29,8 @@ CLOSE_ENOUGH = np.float32(-1.5) * contacts.LINEAR_SLOP  # m
 class _Course(NamedTuple):
     """A body within one world step."""
 
-    events: Int[Array, ""]
+    events: tuple[Int[Array, ""], Int[Array, ""]]
+    """How often each contact's time has come."""
     more: Bool[Array, ""]
     bodies: Bodies
     x0: Array
@@ -77,11 +78,17 @@ def advance(
             at = course.since + (1.0 - course.since) * impact.time
             return jnp.where(hit, at, 1.0)
 
-        return touch.halves(jax.vmap(one)(numbers, jnp.stack(course.off)))
+        left_alone = [
+            off | (events > MOST_EVENTS)
+            for off, events in zip(course.off, course.events, strict=True)
+        ]
+        return touch.halves(jax.vmap(one)(numbers, jnp.stack(left_alone)))
 
     def event(course: _Course) -> _Course:
         left_time, right_time = times(course)
-        right, time = right_time < left_time, jnp.minimum(left_time, right_time)
+        # Of equal times the newer contact's counts.
+        right = (right_time < left_time) | (touched.right_first & (right_time == left_time))
+        time = jnp.minimum(left_time, right_time)
         happens = time <= LATEST
         part = (time - course.since) / (1.0 - course.since)
         end = course.bodies
@@ -97,8 +104,14 @@ def advance(
         matched = (contacts.match(found[0], left_old), contacts.match(found[1], right_old))
         real = jnp.where(right, touch.touching(matched[1]), touch.touching(matched[0]))
         goes = happens & real
+        # The contact that hits is solved first.
         there, after = _solve_alone(
-            back, body, newest(touched, found), newest(touched, matched), time, goes
+            back,
+            body,
+            choose(right, found[::-1], found),
+            choose(right, matched[::-1], matched),
+            time,
+            goes,
         )
         updated = (goes | (happens & ~right), goes | (happens & right))
 
@@ -110,7 +123,7 @@ def advance(
         kept = tuple(choose(u, new, old) for old, new, u in slots)
         missed = happens & ~real
         return _Course(
-            course.events + 1,
+            (course.events[0] + (happens & ~right), course.events[1] + (happens & right)),
             happens,
             choose(goes, after, end),
             jnp.where(goes, there.x[body], course.x0),
@@ -119,12 +132,16 @@ def advance(
             jnp.where(goes, time, course.since),
             (kept[0], kept[1]),
             flag,
-            (course.off[0] | (missed & ~right), course.off[1] | (missed & right)),
+            # A contact that is updated counts again.
+            (
+                (course.off[0] & ~goes) | (missed & ~right),
+                (course.off[1] & ~goes) | (missed & right),
+            ),
         )
 
     no = jnp.zeros((), bool)
     begin = _Course(
-        jnp.int32(0),
+        (jnp.int32(0), jnp.int32(0)),
         jnp.ones((), bool),
         bodies,
         before.x[body],
@@ -135,7 +152,7 @@ def advance(
         flag,
         (no, no),
     )
-    course = jax.lax.while_loop(lambda c: (c.events <= MOST_EVENTS) & c.more, event, begin)
+    course = jax.lax.while_loop(lambda course: course.more, event, begin)
     return course.bodies, touched._replace(impulses=course.impulses), course.flag
 
 

@@ -17,22 +17,25 @@ MOST_PUSH = 1000.0  # N
 FLAT = slice(3, 8)  # the terrain's heights around the helipad
 
 
-def terrain(heights: Float[Array, "12"]) -> Float[Array, "11"]:
-    """Gymnasium's terrain from its 12 random heights: flat at the helipad, then smoothed."""
-    flat = heights.at[FLAT].set(HEIGHT / 4)
-    return 0.33 * (jnp.roll(flat, 1) + flat + jnp.roll(flat, -1))[:11]
+def terrain(draws: Float[Array, "12"]) -> Float[Array, "11"]:
+    """Gymnasium's terrain from its 12 draws in [0, HEIGHT / 2]: flat at the helipad, then
+    smoothed; in float64, as there.
+    """
+    with jax.enable_x64(True):
+        flat = draws.astype(jnp.float64).at[FLAT].set(HEIGHT / 4)
+        heights = 0.33 * (jnp.roll(flat, 1) + flat + jnp.roll(flat, -1))[:11]
+        return heights.astype(jnp.float32)
 
 
-def begin(heights: Float[Array, "12"], force: Float[Array, "2"]) -> Snapshot:
+def begin(heights: Float[Array, "11"], force: Float[Array, "2"]) -> Snapshot:
     """The state after reset's hidden step.
 
     Args:
-        heights: 12 draws in [0, HEIGHT / 2], m.
+        heights: of the terrain every two metres, m.
         force: the initial push, N.
 
     """
-    top = snapshot(world.start(terrain(heights)))
-    return lanes.launch(top, force)
+    return lanes.launch(snapshot(world.start(heights)), force)
 
 
 class LunarLander:
@@ -42,9 +45,9 @@ class LunarLander:
 
     def reset(self, key: Key[Array, ""]) -> Snapshot:
         heights_key, force_key = jax.random.split(key)
-        heights = jax.random.uniform(heights_key, (12,), maxval=HEIGHT / 2)
+        draws = jax.random.uniform(heights_key, (12,), maxval=HEIGHT / 2)
         force = jax.random.uniform(force_key, (2,), minval=-MOST_PUSH, maxval=MOST_PUSH)
-        return begin(heights, force)
+        return begin(terrain(draws), force)
 
     def step(self, state: Snapshot, action: Int[Array, ""]) -> Transition:
         after, reward = lanes.step(state, action)

@@ -23,17 +23,23 @@ SIDE_AWAY, SIDE_ABOVE, SIDE_OFFSET = 12 / SCALE, 14 / SCALE, 17 / SCALE  # m
 
 def fire(bodies: Bodies, action: Int[Array, ""] | int) -> Bodies:
     """Velocities after an engine's impulse: 0 nothing, 1 left, 2 main, 3 right engine."""
-    tip_x, tip_y = jnp.sin(bodies.angle[0]), jnp.cos(bodies.angle[0])
-    x, y = rigid.origin(bodies)
-    main, side = action == 2, (action == 1) | (action == 3)
-    direction = jnp.where(action == 1, -SIDE_AWAY, SIDE_AWAY)
-    main_x, main_y = tip_x * MAIN_BELOW, -tip_y * MAIN_BELOW
-    side_x, side_y = -tip_y * direction, -tip_x * direction
-    at_x = jnp.where(main, x + main_x, x + side_x - tip_x * SIDE_OFFSET)
-    at_y = jnp.where(main, y + main_y, y + side_y + tip_y * SIDE_ABOVE)
-    power = jnp.where(side, SIDE_POWER, 0.0)
-    push_x = jnp.where(main, -main_x * MAIN_POWER, -side_x * power)
-    push_y = jnp.where(main, -main_y * MAIN_POWER, -side_y * power)
+    origin = rigid.origin(bodies)
+    # Gymnasium reckons in float64; Box2D is given its results in float32.
+    with jax.enable_x64(True):
+        x, y, angle = (value.astype(jnp.float64) for value in (*origin, bodies.angle[0]))
+        tip_x, tip_y = jnp.sin(angle), jnp.cos(angle)
+        main, side = action == 2, (action == 1) | (action == 3)
+        direction = jnp.where(action == 1, -SIDE_AWAY, SIDE_AWAY)
+        main_x, main_y = tip_x * MAIN_BELOW, -tip_y * MAIN_BELOW
+        side_x, side_y = -tip_y * direction, -tip_x * direction
+        at_x = jnp.where(main, x + main_x, x + side_x - tip_x * SIDE_OFFSET)
+        at_y = jnp.where(main, y + main_y, y + side_y + tip_y * SIDE_ABOVE)
+        power = jnp.where(side, SIDE_POWER, 0.0)
+        push_x = jnp.where(main, -main_x * MAIN_POWER, -side_x * power)
+        push_y = jnp.where(main, -main_y * MAIN_POWER, -side_y * power)
+        at_x, at_y, push_x, push_y = (
+            value.astype(jnp.float32) for value in (at_x, at_y, push_x, push_y)
+        )
     torque = (at_x - bodies.x[0]) * push_y - (at_y - bodies.y[0]) * push_x
     return bodies._replace(
         vx=rigid.replace(bodies.vx, 0, bodies.vx[0] + INVERSE_MASS[0] * push_x),

@@ -8,6 +8,7 @@ Box2D finds them by GJK; shapes this small are searched exhaustively instead.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,10 +18,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander.bodies import rotate
-from muscope.envs.lunar_lander.collide import Point, Polygon, dot, less, pick, pick_point
+from muscope.envs.lunar_lander.collide import Point, Polygon, dot, less, pick, pick_point, unit
 
 TARGET = np.float32(0.005)  # m between the shapes without their skins
 TOLERANCE = np.float32(0.00125)  # m
+WHOLE_TURN = np.float32(2) * np.float32(math.pi)
 MOST_ROUNDS, MOST_PUSHES, MOST_HALVINGS = 20, 8, 50
 POINTS, EDGE, FACE = 0, 1, 2  # what the separating axis belongs to
 
@@ -141,11 +143,9 @@ def _features(
             )
 
     end, corner = pick_point(of_edge, list(ends)), pick_point(of_polygon, corners)
-    apart = less(corner, end)
-    norm = jnp.maximum(jnp.sqrt(dot(apart, apart)), 1e-12)
-    side = less(shapes.end, shapes.start)
-    length = jnp.sqrt(dot(side, side))
-    upward = (side[1] / length, -side[0] / length)
+    apart = unit(less(corner, end))
+    side = unit(less(shapes.end, shapes.start))
+    upward = (side[1], -side[0])
     middle = (0.5 * (shapes.start[0] + shapes.end[0]), 0.5 * (shapes.start[1] + shapes.end[1]))
     sign = jnp.where(dot(less(corner, middle), upward) < 0, -1.0, 1.0)
     vertices, normals = shapes.polygon.vertices, shapes.polygon.normals
@@ -159,8 +159,8 @@ def _features(
     place = rotate(angle, centre[0], centre[1])
     to_end = less(end, (origin[0] + place[0], origin[1] + place[1]))
     face_sign = jnp.where(dot(to_end, turned) < 0, -1.0, 1.0)
-    choices_x = [apart[0] / norm, sign * upward[0], face_sign * outward[0]]
-    choices_y = [apart[1] / norm, sign * upward[1], face_sign * outward[1]]
+    choices_x = [apart[0], sign * upward[0], face_sign * outward[0]]
+    choices_y = [apart[1], sign * upward[1], face_sign * outward[1]]
     axis = _Axis(
         kind,
         pick(kind, choices_x),
@@ -200,22 +200,26 @@ def _along(axis: _Axis, normal: Point, at: Point, end: Point, corner: Point) -> 
     return pick(axis.kind, [between, from_edge, from_face])
 
 
-def _least(shapes: _Shapes, sweep: Sweep, axis: _Axis, time: Array) -> tuple[Array, Point, Point]:
-    """The smallest separation along the axis, and the end and the vertex that have it (the
-    first of equal ones).
-    """
-    corners, angle, origin = _corners(shapes, sweep, time)
-    normal, at = _axis_at(axis, angle, origin)
-    best, of_edge, of_polygon = jnp.float32(jnp.inf), jnp.int32(0), jnp.int32(0)
-    for k, end in enumerate((shapes.start, shapes.end)):
-        for i, corner in enumerate(corners):
-            gap = _along(axis, normal, at, end, corner)
-            of_edge = jnp.where(gap < best, k, of_edge)
-            of_polygon = jnp.where(gap < best, i, of_polygon)
-            best = jnp.minimum(gap, best)
+def _farthest(vertices: list[Point], direction: Point) -> Array:
+    """The index of the vertex farthest in a direction (the first of equal ones)."""
+    best, index = dot(vertices[0], direction), jnp.int32(0)
+    for i, vertex in enumerate(vertices[1:], start=1):
+        value = dot(vertex, direction)
+        index = jnp.where(value > best, i, index)
+        best = jnp.maximum(value, best)
+    return index
+
+
+def _deepest(shapes: _Shapes, sweep: Sweep, axis: _Axis, time: Array) -> tuple[Point, Point]:
+    """The edge's end and the polygon's vertex that are closest along the axis at a time."""
+    angle, origin = _place(shapes, sweep, time)
+    normal, _ = _axis_at(axis, angle, origin)
+    ends = [shapes.start, shapes.end]
+    sign = jnp.where(axis.kind == FACE, -1.0, 1.0)
+    end = pick_point(_farthest(ends, (sign * normal[0], sign * normal[1])), ends)
     vertices = [(jnp.float32(x), jnp.float32(y)) for x, y in shapes.polygon.vertices]
-    end = pick_point(of_edge, [shapes.start, shapes.end])
-    return best, end, pick_point(of_polygon, vertices)
+    back = rotate(-angle, -normal[0], -normal[1])
+    return end, pick_point(_farthest(vertices, back), vertices)
 
 
 def time_of_impact(
@@ -236,6 +240,8 @@ def time_of_impact(
 
     """
     shapes = _Shapes(polygon, centre, (start[0], start[1]), (end[0], end[1]))
+    turns = WHOLE_TURN * jnp.floor(sweep.angle0 / WHOLE_TURN)
+    sweep = sweep._replace(angle0=sweep.angle0 - turns, angle=sweep.angle - turns)
 
     def root(gap: Callable[[Array], Array], low: Array, high: Array, s1: Array, s2: Array) -> Array:
         """Bisection and secant in turn, bisection first."""
@@ -266,11 +272,12 @@ def time_of_impact(
     def push(carry):
         """Pull the end of the interval back to where the deepest pair is at the target."""
         count, axis, t1, t2, time, touching, _, done = carry
-        s2, corner, vertex = _least(shapes, sweep, axis, t2)
+        corner, vertex = _deepest(shapes, sweep, axis, t2)
 
         def gap(time: Array) -> Array:
             return _gap(shapes, sweep, axis, corner, vertex, time)
 
+        s2 = gap(t2)
         apart, near = s2 > TARGET + TOLERANCE, s2 > TARGET - TOLERANCE
         s1 = gap(t1)
         failed = s1 < TARGET - TOLERANCE

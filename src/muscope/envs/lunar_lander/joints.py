@@ -80,10 +80,15 @@ class Mass(NamedTuple):
     xz: Float[Array, ""]
     """Of K, the symmetric matrix of point and angle."""
     yz: Float[Array, ""]
-    whole: tuple[Array, ...]
-    """Upper triangle of the inverse of K: xx, xy, xz, yy, yz, zz."""
-    point: tuple[Array, ...]
-    """The same of K without the angle: xx, xy, yy."""
+    xx: Float[Array, ""]
+    xy: Float[Array, ""]
+    yy: Float[Array, ""]
+    across: tuple[Array, Array, Array]
+    """The cross product of K's second and third column."""
+    whole: Float[Array, ""]
+    """1 / det K."""
+    point: Float[Array, ""]
+    """1 / det of K without the angle."""
     side: Float[Array, ""]
     """1 at the lower limit, -1 at the upper: the sign of the impulses it can give; else 0."""
 
@@ -112,39 +117,49 @@ def prepare(bodies: Bodies, joint: Joint, leg: Leg) -> tuple[Mass, Joint]:
     limit = jnp.where(angle <= leg.lower, -1, jnp.where(angle >= leg.upper, 1, 0))
     kept = (limit != 0) & (limit == joint.limit)
     impulse = jnp.where(kept, joint.limit_impulse, 0.0)
-    whole = _inverse(xx, xy, xz, yy, yz, jnp.float32(ia + ib))
-    scale = 1.0 / (xx * yy - xy * xy)
-    point = (scale * yy, -scale * xy, scale * xx)
-    mass = Mass(ax, ay, bx, by, xz, yz, whole, point, -limit.astype(jnp.float32))
+    zz = ia + ib
+    across = (yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz)
+    whole = 1.0 / (xx * across[0] + xy * across[1] + xz * across[2])
+    point = 1.0 / (xx * yy - xy * xy)
+    side = -limit.astype(jnp.float32)
+    mass = Mass(ax, ay, bx, by, xz, yz, xx, xy, yy, across, whole, point, side)
     return mass, joint._replace(limit_impulse=impulse, limit=limit)
 
 
-def _inverse(xx: Array, xy: Array, xz: Array, yy: Array, yz: Array, zz: Array) -> tuple[Array, ...]:
-    """The upper triangle of a symmetric 3 x 3 matrix's inverse, row by row."""
-    cx, cy, cz = yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz
-    scale = 1.0 / (xx * cx + xy * cy + xz * cz)
-    rest = (xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy)
-    return tuple(scale * minor for minor in (cx, cy, cz, *rest))
+def _impulse(
+    mass: Mass, zz: np.float32, x: Array, y: Array, z: Array
+) -> tuple[Array, Array, Array]:
+    """The p of K p = -(x, y, z), by Cramer's rule in Box2D's order of operations."""
+    cx, cy, cz = mass.across
+    found = mass.whole * (x * cx + y * cy + z * cz)
+    bx, by, bz = y * zz - z * mass.yz, z * mass.xz - x * zz, x * mass.yz - y * mass.xz
+    second = mass.whole * (mass.xx * bx + mass.xy * by + mass.xz * bz)
+    ex, ey, ez = mass.yy * z - mass.yz * y, mass.yz * x - mass.xy * z, mass.xy * y - mass.yy * x
+    third = mass.whole * (mass.xx * ex + mass.xy * ey + mass.xz * ez)
+    return -found, -second, -third
 
 
-def push(bodies: Bodies, mass: Mass, leg: Leg, x: Array, y: Array, torque: Array) -> Bodies:
-    """Velocities after an impulse (x, y) and an angular impulse on the leg, and their opposite
+def push(bodies: Bodies, mass: Mass, leg: Leg, x: Array, y: Array, *torques: Array) -> Bodies:
+    """Velocities after an impulse (x, y) and angular impulses on the leg, and their opposites
     on the lander.
     """
     i, (ma, mb) = leg.body, (INVERSE_MASS[0], INVERSE_MASS[leg.body])
     ia, ib = INVERSE_INERTIA[0], INVERSE_INERTIA[leg.body]
-    turn_a = ia * (mass.ax * y - mass.ay * x + torque)
-    turn_b = ib * (mass.bx * y - mass.by * x + torque)
+    turn_a, turn_b = mass.ax * y - mass.ay * x, mass.bx * y - mass.by * x
+    for torque in torques:
+        turn_a, turn_b = turn_a + torque, turn_b + torque
     return bodies._replace(
         vx=replace(replace(bodies.vx, 0, bodies.vx[0] - ma * x), i, bodies.vx[i] + mb * x),
         vy=replace(replace(bodies.vy, 0, bodies.vy[0] - ma * y), i, bodies.vy[i] + mb * y),
-        spin=replace(replace(bodies.spin, 0, bodies.spin[0] - turn_a), i, bodies.spin[i] + turn_b),
+        spin=replace(
+            replace(bodies.spin, 0, bodies.spin[0] - ia * turn_a), i, bodies.spin[i] + ib * turn_b
+        ),
     )
 
 
 def warm_start(bodies: Bodies, joint: Joint, mass: Mass, leg: Leg) -> Bodies:
     """Velocities after last step's impulses."""
-    return push(bodies, mass, leg, joint.x, joint.y, joint.motor + joint.limit_impulse)
+    return push(bodies, mass, leg, joint.x, joint.y, joint.motor, joint.limit_impulse)
 
 
 def solve_velocity(bodies: Bodies, joint: Joint, mass: Mass, leg: Leg) -> tuple[Bodies, Joint]:
@@ -160,15 +175,14 @@ def solve_velocity(bodies: Bodies, joint: Joint, mass: Mass, leg: Leg) -> tuple[
     gap_x = bodies.vx[i] - spin[i] * mass.by - bodies.vx[0] + spin[0] * mass.ay
     gap_y = bodies.vy[i] + spin[i] * mass.bx - bodies.vy[0] - spin[0] * mass.ax
     gap_z = spin[i] - spin[0]
-    xx, xy, xz, yy, yz, zz = mass.whole
-    torque = -(xz * gap_x + yz * gap_y + zz * gap_z)
+    zz = INVERSE_INERTIA[0] + INVERSE_INERTIA[i]
+    held_x, held_y, torque = _impulse(mass, zz, gap_x, gap_y, gap_z)
     # A limit only pushes: where it would pull, it lets go and the anchor is solved alone.
     holds = (mass.side != 0) & (mass.side * (joint.limit_impulse + torque) >= 0)
     rest_x = joint.limit_impulse * mass.xz - gap_x
     rest_y = joint.limit_impulse * mass.yz - gap_y
-    p_xx, p_xy, p_yy = mass.point
-    x = jnp.where(holds, -(xx * gap_x + xy * gap_y + xz * gap_z), p_xx * rest_x + p_xy * rest_y)
-    y = jnp.where(holds, -(xy * gap_x + yy * gap_y + yz * gap_z), p_xy * rest_x + p_yy * rest_y)
+    x = jnp.where(holds, held_x, mass.point * (mass.yy * rest_x - mass.xy * rest_y))
+    y = jnp.where(holds, held_y, mass.point * (mass.xx * rest_y - mass.xy * rest_x))
     torque = jnp.where(holds, torque, -joint.limit_impulse)
     joint = joint._replace(x=joint.x + x, y=joint.y + y, limit_impulse=joint.limit_impulse + torque)
     return push(bodies, mass, leg, x, y, torque), joint
