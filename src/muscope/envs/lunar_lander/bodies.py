@@ -24,8 +24,10 @@ LEG_TILT = 0.05  # rad
 INVERSE_MASS = (np.float32(0.207612455), np.float32(14.0624981), np.float32(14.0624981))  # 1/kg
 INVERSE_INERTIA = (np.float32(1.27570426), np.float32(558.363831), np.float32(558.363831))
 CENTRE = np.float32(0.101307191)  # m, the lander's centre of mass above its origin
+PI = np.float32(math.pi)
 MOST_TRANSLATION = np.float32(2.0)  # m per step
-MOST_ROTATION = np.float32(math.pi / 2)  # rad per step
+MOST_ROTATION = PI / 2  # rad per step
+ANGULAR_SLOP = np.float32(2) / np.float32(180) * PI  # rad, rounded as Box2D does
 
 Number = float | np.floating | Array
 Scalars = tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]

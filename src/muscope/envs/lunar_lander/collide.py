@@ -7,18 +7,16 @@ polygon's few vertices; ``jax.vmap`` makes bodies, edges and lanes.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from muscope.envs.lunar_lander.bodies import CENTRE, SCALE, rotate
+from muscope.envs.lunar_lander.bodies import ANGULAR_SLOP, CENTRE, SCALE, rotate
+from muscope.envs.lunar_lander.kernel import rounded
 
 RADIUS = np.float32(0.02)  # m, the skins of both shapes
-ANGULAR_SLOP = np.float32(2 / 180 * math.pi)
 RELATIVE, ABSOLUTE = np.float32(0.98), np.float32(0.001)  # how much better a polygon's face must be
 EPSILON = np.float32(1.1920929e-7)  # m, too short for a direction
 VERTEX, FACE = 0, 1
@@ -91,8 +89,7 @@ def less(a: Point, b: Point) -> Point:
 
 def unit(vector: Point) -> Point:
     """The vector at length 1; as it is if it has almost none."""
-    # The barrier keeps XLA from an inverse root of its own, which is not as exact.
-    length = jax.lax.optimization_barrier(jnp.sqrt(dot(vector, vector)))
+    length = rounded(jnp.sqrt(dot(vector, vector)))
     scale = jnp.where(length < EPSILON, 1.0, 1.0 / length)
     return vector[0] * scale, vector[1] * scale
 

@@ -23,6 +23,7 @@ from muscope.envs.lunar_lander.bodies import (
     rotate,
 )
 from muscope.envs.lunar_lander.collide import Manifold
+from muscope.envs.lunar_lander.kernel import rounded
 
 OF_GROUND, OF_BODIES = np.float32(0.1), np.array([0.1, 0.2, 0.2], np.float32)
 FRICTION = tuple(np.sqrt(OF_GROUND * OF_BODIES))
@@ -284,7 +285,7 @@ def solve_position(
     close = jnp.array(True)
     for p in (0, 1):
         normal, points, gaps = _world(bodies, body, manifold)
-        gap = gaps[p] - SKIN - SKIN
+        gap = rounded(rounded(gaps[p] - SKIN) - SKIN)
         touching = impulses.touching[p]
         close &= ~touching | (gap >= enough)
         correction = jnp.clip(rate * (gap + LINEAR_SLOP), -MOST_CORRECTION, 0.0)

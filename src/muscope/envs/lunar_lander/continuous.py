@@ -93,11 +93,9 @@ def advance(
         part = (time - course.since) / (1.0 - course.since)
         end = course.bodies
         back = end._replace(
-            x=replace(end.x, body, course.x0 + part * (end.x[body] - course.x0)),
-            y=replace(end.y, body, course.y0 + part * (end.y[body] - course.y0)),
-            angle=replace(
-                end.angle, body, course.angle0 + part * (end.angle[body] - course.angle0)
-            ),
+            x=replace(end.x, body, (1.0 - part) * course.x0 + part * end.x[body]),
+            y=replace(end.y, body, (1.0 - part) * course.y0 + part * end.y[body]),
+            angle=replace(end.angle, body, (1.0 - part) * course.angle0 + part * end.angle[body]),
         )
         found = touch.manifolds(back, body, touched.left, heights)
         left_old, right_old = course.impulses

@@ -8,7 +8,6 @@ Box2D finds them by GJK; shapes this small are searched exhaustively instead.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from muscope.envs.lunar_lander.bodies import rotate
+from muscope.envs.lunar_lander.bodies import PI, rotate
 from muscope.envs.lunar_lander.collide import Point, Polygon, dot, less, pick, pick_point, unit
 
 TARGET = np.float32(0.005)  # m between the shapes without their skins
 TOLERANCE = np.float32(0.00125)  # m
-WHOLE_TURN = np.float32(2) * np.float32(math.pi)
+WHOLE_TURN = 2 * PI
 MOST_ROUNDS, MOST_PUSHES, MOST_HALVINGS = 20, 8, 50
 POINTS, EDGE, FACE = 0, 1, 2  # what the separating axis belongs to
 

@@ -6,7 +6,6 @@ accumulate impulses, which warm-start the next step; position iterations push bo
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander.bodies import (
+    ANGULAR_SLOP,
     CENTRE,
     INVERSE_INERTIA,
     INVERSE_MASS,
@@ -22,10 +22,10 @@ from muscope.envs.lunar_lander.bodies import (
     replace,
     rotate,
 )
+from muscope.envs.lunar_lander.kernel import rounded
 
 LINEAR_SLOP = np.float32(0.005)  # m
-ANGULAR_SLOP = np.float32(2 / 180 * math.pi)
-MOST_CORRECTION = np.float32(8 / 180 * math.pi)  # rad per position iteration
+MOST_CORRECTION = 4 * ANGULAR_SLOP  # rad per position iteration
 MOTOR_MASS = np.float32(1.0) / (INVERSE_INERTIA[0] + INVERSE_INERTIA[1])
 MOST_MOTOR = STEP * np.float32(40.0)  # N m s, the spring's torque over a step
 LANDER_ANCHOR = (np.float32(0.0), -CENTRE)  # from the lander's centre of mass
@@ -194,15 +194,15 @@ def solve_position(
     """One position iteration, and whether the joint was close enough before it."""
     i, (ia, ib) = leg.body, (INVERSE_INERTIA[0], INVERSE_INERTIA[leg.body])
     ma, mb = INVERSE_MASS[0], INVERSE_MASS[leg.body]
-    angle = bodies.angle[i] - bodies.angle[0] - leg.reference
-    below, above = angle - leg.lower, angle - leg.upper
+    angle = rounded(bodies.angle[i] - bodies.angle[0] - leg.reference)
+    below, above = rounded(angle - leg.lower), rounded(angle - leg.upper)
     correction = jnp.where(
         limit < 0,
         jnp.clip(below + ANGULAR_SLOP, -MOST_CORRECTION, 0.0),
         jnp.where(limit > 0, jnp.clip(above - ANGULAR_SLOP, 0.0, MOST_CORRECTION), 0.0),
     )
     error = jnp.where(limit < 0, -below, jnp.where(limit > 0, above, 0.0))
-    turn = -MOTOR_MASS * correction
+    turn = rounded(-MOTOR_MASS * correction)
     angles = replace(bodies.angle, 0, bodies.angle[0] - ia * turn)
     bodies = bodies._replace(angle=replace(angles, i, bodies.angle[i] + ib * turn))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
+from jaxtyping import Array
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,6 +31,15 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     the loop of free flight is 3 to 5 times as fast.  Long bodies take minutes to compile so.
     """
     return _marked(function, inlineable="false", xla_cpu_small_call="true")
+
+
+def rounded(value: Array) -> Array:
+    """``value``, computed as it is written.
+
+    XLA would otherwise merge what is before and behind it, (x + a) + b into x + (a + b) or
+    y * (1 / sqrt(x)) into y * rsqrt(x), and round where Box2D does not.
+    """
+    return jax.lax.optimization_barrier(value)
 
 
 def _marked(function: Callable[..., Any], **marks: str) -> Callable[..., Any]:

@@ -24,8 +24,8 @@ from muscope.envs.lunar_lander.joints import Joints
 from muscope.envs.lunar_lander.touch import Touch, halves, newest, tell
 
 ORDER = (2, 0, 1)  # bodies in the order in which their contacts are solved
-STILL = np.float32(0.01**2)  # (m/s)^2
-UNTURNED = np.float32((2 / 180 * np.pi) ** 2)  # (rad/s)^2
+STILL = np.float32(0.01) ** 2  # (m/s)^2
+UNTURNED = rigid.ANGULAR_SLOP**2  # (rad/s)^2
 SLEEPY = np.float32(0.5)  # s
 
 
