@@ -1,6 +1,6 @@
 """Lunar Lander against Box2D, step by step and over whole episodes.
 
-    python benchmarks/lander_parity.py [--episodes 200]
+    python benchmarks/lander_parity.py [--episodes 200] [--fused]
 
 Policies go from Gymnasium's heuristic to random play: episode i of n takes a share i / (n - 1) of
 its actions at random.  Box2D plays, and the same actions are taken in our world.
@@ -10,11 +10,16 @@ same step with the same return to 1e-2; beside it stands how many end at the sam
 same last reward.  One step: before every step our bodies, joints and
 contact impulses are set to Box2D's, so errors do not add up.  Beside each figure stands the noise
 floor: Box2D against itself with the initial force scaled by 1 + 1e-7.
+
+XLA rounds a product and a sum that it fuses once, Box2D's compiler twice, and a lander's course
+amplifies the last bit.  So XLA is kept here from instructions that fuse (on x86-64); with
+``--fused`` it is left as it is elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import Any, NamedTuple
 
@@ -26,7 +31,7 @@ from gymnasium.envs.box2d.lunar_lander import heuristic
 
 from muscope import runtime
 from muscope.envs.lunar_lander import snapshot, world
-from muscope.envs.lunar_lander.environment import LunarLander, begin
+from muscope.envs.lunar_lander.environment import LunarLander, begin, terrain
 from muscope.envs.lunar_lander.snapshot import Snapshot
 
 LIMIT = 1000
@@ -170,6 +175,9 @@ class Seen(NamedTuple):
     reward: Any
     over: Any
     impact: Any  # whether a time of impact was possible
+    phase: Any  # before the step
+    bodies: Any  # as in Truth
+    joints: Any
 
 
 def ours(starts: Snapshot, actions: np.ndarray, truth: Truth, forced: bool) -> Seen:
@@ -181,7 +189,11 @@ def ours(starts: Snapshot, actions: np.ndarray, truth: Truth, forced: bool) -> S
         settled, before = world.settle(snapshot.unpack(state.world), action)
         hit = world.may_hit(settled, before)
         moved = environment.step(state, action)
-        return moved.state, Seen(moved.state.observation, moved.reward, moved.terminated, hit)
+        after = snapshot.unpack(moved.state.world)
+        bodies = jnp.stack([jnp.stack(row) for row in after.bodies])
+        joints = jnp.stack([jnp.stack([j.x, j.y, j.limit_impulse, j.motor]) for j in after.joints])
+        seen = (moved.state.observation, moved.reward, moved.terminated)
+        return moved.state, Seen(*seen, hit, state.phase, bodies, joints)
 
     def step(state, given):
         return jax.vmap(one)(state, *given)
@@ -210,6 +222,15 @@ def padded(episodes: list[list[Step]]) -> tuple[np.ndarray, Truth, dict[str, np.
     }
     shown["real"] = np.arange(longest)[:, None] < np.array(list(map(len, episodes)))
     return np.swapaxes(np.array(by_field["action"], np.int32), 0, 1), truth, shown
+
+
+def equal(found: Seen, truth: Truth, shown: dict[str, np.ndarray]) -> None:
+    """How many steps are equal in every bit of bodies and joints; an episode's last is not seen."""
+    pairs = ((found.bodies, truth.bodies), (found.joints, truth.joints))
+    same = np.logical_and(*((ours[:-1] == box2d[1:]).all((-2, -1)) for ours, box2d in pairs))
+    for name, phase in (("far from", snapshot.FLYING), ("near", snapshot.NEAR)):
+        chosen = shown["real"][1:] & (found.phase[:-1] == phase)
+        print(f"  equal in every bit, {name} the ground: {same[chosen].sum()} of {chosen.sum()}")
 
 
 def quantiles(values: np.ndarray) -> str:
@@ -251,7 +272,10 @@ def whole(name: str, found: Seen, shown: dict[str, np.ndarray]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--fused", action="store_true", help="let XLA fuse products and sums")
     options = parser.parse_args()
+    if not options.fused:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_max_isa=AVX"
     runtime.prepare()
     clock = time.perf_counter()
     seeds = range(options.episodes)
@@ -259,9 +283,12 @@ def main() -> None:
     episodes = [play(seed, share) for seed, share in zip(seeds, shares, strict=True)]
     actions, truth, shown = padded(episodes)
     draws = [box2d(seed)[0].np_random.drawn for seed in seeds]
-    heights, forces = np.array([d[0] for d in draws]), np.array([d[1:] for d in draws])
-    starts = jax.jit(jax.vmap(begin))(jnp.asarray(heights), jnp.asarray(forces))
+    with jax.enable_x64(True):
+        heights = np.asarray(jax.vmap(terrain)(np.array([d[0] for d in draws])))
+    forces = np.array([d[1:] for d in draws], np.float32)
+    starts = jax.jit(jax.vmap(begin))(heights, forces)
 
+    print("products and sums", "fused" if options.fused else "rounded one by one, as by Box2D")
     print("columns: median, p90, p99, greatest")
     whole("muscope", ours(starts, actions, truth, forced=False), shown)
     again = [
@@ -270,7 +297,7 @@ def main() -> None:
     ]
     longest = len(actions)
     other = padded([steps + [steps[-1]] * (longest - len(steps)) for steps in again])[2]
-    floor = Seen(other["observation"], other["reward"], other["over"], other["over"])
+    floor = Seen(*(other[name] for name in ("observation", "reward", "over")), *[None] * 4)
     whole("Box2D, force x (1 + 1e-7)", floor, shown)
 
     found = ours(starts, actions, truth, forced=True)
@@ -279,6 +306,7 @@ def main() -> None:
     print(f"one step from Box2D's floats, {real.sum()} steps, worst of 6 components")
     for name, chosen in (("without", ~found.impact), ("with a possible", found.impact)):
         print(f"  {name + ' time of impact':<38} {quantiles(error[real & chosen])}")
+    equal(found, truth, shown)
     ended = found.over != over
     wrong = np.abs(found.reward - shown["reward"]) > 1.0
     legs = np.any(found.observation[..., 6:] != shown["observation"][..., 6:], axis=-1)
