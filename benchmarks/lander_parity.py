@@ -284,7 +284,7 @@ def main() -> None:
     actions, truth, shown = padded(episodes)
     draws = [box2d(seed)[0].np_random.drawn for seed in seeds]
     with jax.enable_x64(True):
-        heights = np.asarray(jax.vmap(terrain)(np.array([d[0] for d in draws])))
+        heights = np.asarray(jax.vmap(terrain)(jnp.array([d[0] for d in draws])))
     forces = np.array([d[1:] for d in draws], np.float32)
     starts = jax.jit(jax.vmap(begin))(heights, forces)
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import contacts, touch
 from muscope.envs.lunar_lander.bodies import STEP, Bodies, replace
-from muscope.envs.lunar_lander.contacts import CENTRES, Impulses
+from muscope.envs.lunar_lander.contacts import CENTRES
 from muscope.envs.lunar_lander.impact import Sweep, stays_clear, time_of_impact
 from muscope.envs.lunar_lander.touch import SHAPES, Touch, choose, tell
 
@@ -38,7 +38,7 @@ class _Course(NamedTuple):
     angle0: Array
     since: Array
     """The time, 0 to 1, from which x0, y0 and angle0 are."""
-    impulses: tuple[Impulses, Impulses]
+    touched: Touch
     flag: Bool[Array, ""]
     off: tuple[Array, Array]
     """Contacts that did not touch at their time of impact and are left alone since."""
@@ -87,7 +87,8 @@ def advance(
     def event(course: _Course) -> _Course:
         left_time, right_time = times(course)
         # Of equal times the newer contact's counts.
-        right = (right_time < left_time) | (touched.right_first & (right_time == left_time))
+        newer = course.touched.right_first
+        right = (right_time < left_time) | (newer & (right_time == left_time))
         time = jnp.minimum(left_time, right_time)
         happens = time <= LATEST
         part = (time - course.since) / (1.0 - course.since)
@@ -98,7 +99,7 @@ def advance(
             angle=replace(end.angle, body, (1.0 - part) * course.angle0 + part * end.angle[body]),
         )
         found = touch.manifolds(back, body, touched.left, heights)
-        left_old, right_old = course.impulses
+        left_old, right_old = course.touched.impulses
         matched = (contacts.match(found[0], left_old), contacts.match(found[1], right_old))
         real = jnp.where(right, touch.touching(matched[1]), touch.touching(matched[0]))
         goes = happens & real
@@ -113,13 +114,15 @@ def advance(
         )
         updated = (goes | (happens & ~right), goes | (happens & right))
 
-        slots = tuple(zip(course.impulses, matched, updated, strict=True))
+        slots = tuple(zip(course.touched.impulses, matched, updated, strict=True))
         flag = course.flag
         # The contact that hits is told of first.
         for old, new, changes in (choose(right, *slots[::-1]), choose(right, *slots)):
             flag = jnp.where(changes, tell(flag, body, old, new), flag)
         kept = tuple(choose(u, new, old) for old, new, u in slots)
         missed = happens & ~real
+        old = course.touched._replace(impulses=(kept[0], kept[1]))
+        renewed = touch.renew(after, body, there, old, heights)
         return _Course(
             (course.events[0] + (happens & ~right), course.events[1] + (happens & right)),
             happens,
@@ -128,7 +131,7 @@ def advance(
             jnp.where(goes, there.y[body], course.y0),
             jnp.where(goes, there.angle[body], course.angle0),
             jnp.where(goes, time, course.since),
-            (kept[0], kept[1]),
+            choose(goes, renewed, old),
             flag,
             # A contact that is updated counts again.
             (
@@ -146,12 +149,12 @@ def advance(
         before.y[body],
         before.angle[body],
         jnp.float32(0.0),
-        touched.impulses,
+        touched,
         flag,
         (no, no),
     )
     course = jax.lax.while_loop(lambda course: course.more, event, begin)
-    return course.bodies, touched._replace(impulses=course.impulses), course.flag
+    return course.bodies, course.touched, course.flag
 
 
 def _solve_alone(

@@ -19,6 +19,7 @@ from muscope.envs.lunar_lander.world import World
 MAIN_COST, SIDE_COST = 0.3, 0.03
 FLYING, NEAR, OVER = 0, 1, 2  # phases
 REACH = (0.72, 0.28, 0.28)  # m, from each body's centre of mass to its farthest corner
+CLEAR = 0.22  # m, far more than two skins
 SLACK = 0.05  # m that one step's engines and joints can add to a body's way at its old speed
 
 
@@ -70,7 +71,7 @@ def is_near(w: World) -> Bool[Array, ""]:
     near = w.flags[1] | w.flags[2]
     for i in range(3):
         way = STEP * (jnp.abs(w.bodies.vx[i]) + jnp.abs(w.bodies.vy[i])) + SLACK
-        around = REACH[i] + touch.MARGIN + way
+        around = REACH[i] + CLEAR + way
         # Both ends of every edge that begins or ends beside the body.
         beside = jnp.abs(ends - w.bodies.x[i]) < around + touch.CHUNK
         top = jnp.max(jnp.where(beside, w.heights, -jnp.inf))
@@ -88,11 +89,12 @@ def snapshot(w: World) -> Snapshot:
 
 def fly(w: World, action: Int[Array, ""], force: Float[Array, "2"]) -> World:
     """A step far from the ground."""
-    bodies, both = flight.fly(flight.fire(w.bodies, action), w.joints, force)
+    w = world.shift(w)
+    before = flight.fire(w.bodies, action)
+    bodies, both = flight.fly(before, w.joints, force)
     bodies, still, awake = world.sleep(bodies, w.still, jnp.array(True))
-    return w._replace(
-        bodies=bodies, joints=both, touches=(touch.start(),) * 3, still=still, awake=awake
-    )
+    flown = w._replace(bodies=bodies, joints=both, still=still, awake=awake)
+    return world.renew(flown, before)
 
 
 def reward(before: Snapshot, after: Snapshot, action: Int[Array, ""]) -> Float[Array, ""]:

@@ -3,6 +3,10 @@
 The terrain is ten edges, two metres long each, so a body meets two neighbouring ones at most:
 the two slots of a :class:`Touch`.  Box2D keeps contacts newest first, solves them and tells
 of their beginnings and ends in that order, so a slot remembers which is the newer.
+
+A contact exists while the enlarged boxes of body and edge overlap, long before they touch.  A
+body's box is renewed only when the body leaves it, and reaches ahead in the direction of
+motion: see :func:`renew`.
 """
 
 from __future__ import annotations
@@ -12,17 +16,29 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import contacts
 from muscope.envs.lunar_lander.bodies import Bodies, rotate
 from muscope.envs.lunar_lander.collide import LANDER, LEG, Manifold, collide
-from muscope.envs.lunar_lander.contacts import CENTRES, Impulses
+from muscope.envs.lunar_lander.contacts import CENTRES, SKIN, Impulses
+from muscope.envs.lunar_lander.kernel import rounded
 
 SHAPES = (LANDER, LEG, LEG)
 EDGES = 10
 CHUNK = 2.0  # m
-MARGIN = 0.22  # m, at which Box2D's enlarged boxes of a slow body and an edge meet
+MARGIN = np.float32(0.1)  # m by which a box is enlarged
+AHEAD = np.float32(2.0)  # times a body's way by which its box reaches ahead
+
+
+class Box(NamedTuple):
+    """An upright rectangle, m."""
+
+    low_x: Float[Array, ""]
+    low_y: Float[Array, ""]
+    high_x: Float[Array, ""]
+    high_y: Float[Array, ""]
 
 
 class Touch(NamedTuple):
@@ -31,16 +47,19 @@ class Touch(NamedTuple):
     left: Int[Array, ""]
     impulses: tuple[Impulses, Impulses]
     near: tuple[Array, Array]
-    """Whether the boxes of body and edge meet."""
+    """Whether there is a contact: the boxes of body and edge overlap."""
     right_first: Bool[Array, ""]
     """Whether the right edge's contact is the newer."""
+    box: Box
+    """The body's, enlarged."""
 
 
-def start() -> Touch:
-    """Nowhere near the ground."""
+def start(bodies: Bodies, body: int) -> Touch:
+    """Of a body that is nowhere near the ground."""
     no = jnp.zeros((), bool)
     both = (contacts.nothing(), contacts.nothing())
-    return Touch(jnp.int32(-5), both, (no, no), jnp.ones((), bool))
+    box = _enlarged(_around(_corners(bodies, body)))
+    return Touch(jnp.int32(-5), both, (no, no), jnp.ones((), bool), box)
 
 
 def edge(heights: Float[Array, "11"], number: Int[Array, ""]) -> tuple[Array, Array]:
@@ -104,21 +123,80 @@ def tell(flag: Bool[Array, ""], body: int, old: Impulses, new: Impulses) -> Bool
     return flag | begins if body == 0 else (flag | begins) & ~ends
 
 
-def follow(
-    bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]
-) -> tuple[Touch, tuple[Impulses, Impulses], tuple[Manifold, Manifold]]:
-    """The slots at the body's present place.
+def _corners(bodies: Bodies, body: int) -> list[tuple[Array, Array]]:
+    x, y, angle = place(bodies, body)
+    turned = [rotate(angle, *vertex) for vertex in SHAPES[body].vertices]
+    return [(x + a, y + b) for a, b in turned]
 
-    Returns:
-        The new touch, with the impulses of features that stayed; the old impulses in the new
-        slots, to see what began and ended; and the manifolds.
+
+def _around(points: list[tuple[Array, Array]]) -> Box:
+    """The smallest box around points and their skin."""
+    x, y = zip(*points, strict=True)
+    low_x, low_y = (functools.reduce(jnp.minimum, axis) - SKIN for axis in (x, y))
+    high_x, high_y = (functools.reduce(jnp.maximum, axis) + SKIN for axis in (x, y))
+    return Box(low_x, low_y, high_x, high_y)
+
+
+def _enlarged(box: Box) -> Box:
+    low_x, low_y, high_x, high_y = (rounded(side) for side in box)
+    return Box(low_x - MARGIN, low_y - MARGIN, high_x + MARGIN, high_y + MARGIN)
+
+
+def _overlap(box: Box, heights: Float[Array, "11"], number: Array) -> Array:
+    """Whether a body's box and the one of an edge do."""
+    low, high = edge(heights, number)
+    other = _enlarged(_around([(low[0], low[1]), (high[0], high[1])]))
+    beside = (other.low_x <= box.high_x) & (box.low_x <= other.high_x)
+    return exists(number) & beside & (other.low_y <= box.high_y) & (box.low_y <= other.high_y)
+
+
+def renew(
+    bodies: Bodies, body: int, before: Bodies, old: Touch, heights: Float[Array, "11"]
+) -> Touch:
+    """Box and contacts after a motion, as Box2D's broad phase finds them.
+
+    A body that has left its box gets a new one, around its old and its new place, enlarged and
+    reaching ahead by twice the way; with every edge that overlaps it a contact begins to exist.
+
+    Args:
+        bodies: after the motion.
+        body: which one.
+        before: before it; only the body's place matters.
+        old: its contacts.
+        heights: of the terrain, m.
 
     """
-    x, y, angle = place(bodies, body)
-    corners = [rotate(angle, *vertex) for vertex in SHAPES[body].vertices]
-    low_x, high_x, low_y, high_y = (
-        functools.reduce(reduce, [corner[axis] for corner in corners]) + at
-        for axis, at in ((0, x), (1, y))
+    tight = _around(_corners(before, body) + _corners(bodies, body))
+    inside = (old.box.low_x <= tight.low_x) & (old.box.low_y <= tight.low_y)
+    inside &= (tight.high_x <= old.box.high_x) & (tight.high_y <= old.box.high_y)
+    x, y, _ = place(bodies, body)
+    x0, y0, _ = place(before, body)
+    ahead_x, ahead_y = AHEAD * (x - x0), AHEAD * (y - y0)
+    wide = _enlarged(tight)
+    wide = Box(
+        jnp.where(ahead_x < 0, wide.low_x + ahead_x, wide.low_x),
+        jnp.where(ahead_y < 0, wide.low_y + ahead_y, wide.low_y),
+        jnp.where(ahead_x < 0, wide.high_x, wide.high_x + ahead_x),
+        jnp.where(ahead_y < 0, wide.high_y, wide.high_y + ahead_y),
+    )
+    meets = [~inside & _overlap(wide, heights, old.left + i) for i in (0, 1)]
+    box = choose(inside, old.box, wide)
+    return _with_new(old._replace(box=box), (meets[0], meets[1]))
+
+
+def _with_new(touched: Touch, meets: tuple[Array, Array]) -> Touch:
+    """With contacts that did not exist; of two made at once the higher edge's is in front."""
+    left, right = (m & ~near for m, near in zip(meets, touched.near, strict=True))
+    near = (touched.near[0] | left, touched.near[1] | right)
+    return touched._replace(near=near, right_first=right | (touched.right_first & ~left))
+
+
+def shift(bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]) -> Touch:
+    """The slots at the body's present place, and in them the contacts that still exist; their
+    impulses are the old ones.
+    """
+    low_x, high_x = (
+        functools.reduce(reduce, [corner[0] for corner in _corners(bodies, body)])
         for reduce in (jnp.minimum, jnp.maximum)
     )
     middle = 0.5 * (low_x + high_x) / CHUNK
@@ -134,19 +212,26 @@ def follow(
             choose(same, slots[1], choose(left_, slots[0], empty)),
         )
 
-    def meets(number: Array) -> Array:
-        (x0, y0), (x1, y1) = edge(heights, number)
-        beside = (low_x < x1 + MARGIN) & (high_x > x0 - MARGIN)
-        level = (low_y < jnp.maximum(y0, y1) + MARGIN) & (high_y > jnp.minimum(y0, y1) - MARGIN)
-        return exists(number) & beside & level
-
-    impulses = kept(old.impulses, contacts.nothing())
+    meets = (_overlap(old.box, heights, left), _overlap(old.box, heights, left + 1))
     was_near = kept(old.near, jnp.zeros((), bool))
-    near = (meets(left), meets(left + 1))
+    near = (was_near[0] & meets[0], was_near[1] & meets[1])
     stayed = jnp.where(moved == 0, old.right_first, moved != 1)
-    new_left, new_right = near[0] & ~was_near[0], near[1] & ~was_near[1]
-    # Of contacts made in one step the higher edge's is in front.
-    right_first = new_right | (stayed & ~new_left)
-    found = manifolds(bodies, body, left, heights)
+    impulses = kept(old.impulses, contacts.nothing())
+    return _with_new(Touch(left, impulses, near, stayed, old.box), meets)
+
+
+def follow(
+    bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]
+) -> tuple[Touch, tuple[Impulses, Impulses], tuple[Manifold, Manifold]]:
+    """The contacts at the body's present place.
+
+    Returns:
+        The new touch, with the impulses of features that stayed; the old impulses in the new
+        slots, to see what began and ended; and the manifolds.
+
+    """
+    touched = shift(bodies, body, old, heights)
+    impulses = touched.impulses
+    found = manifolds(bodies, body, touched.left, heights)
     matched = (contacts.match(found[0], impulses[0]), contacts.match(found[1], impulses[1]))
-    return Touch(left, matched, near, right_first), impulses, found
+    return touched._replace(impulses=matched), impulses, found

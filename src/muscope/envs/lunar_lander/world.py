@@ -47,10 +47,11 @@ class World(NamedTuple):
 def start(heights: Float[Array, "11"]) -> World:
     """The lander at the top, before its first step."""
     zero, no = jnp.zeros((), jnp.float32), jnp.zeros((), bool)
+    bodies = rigid.start()
     return World(
-        rigid.start(),
+        bodies,
         (joints.start(), joints.start()),
-        (touch.start(),) * 3,
+        (touch.start(bodies, 0), touch.start(bodies, 1), touch.start(bodies, 2)),
         (zero, zero, zero),
         ~no,
         (no, no, no),
@@ -89,7 +90,27 @@ def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
     touches = tuple(t._replace(impulses=i) for t, i in zip(touches, impulses, strict=True))
     bodies, still, awake = sleep(bodies, world.still, solved)
     awake = world.awake & awake
-    return World(bodies, both, touches, still, awake, tuple(flags), world.heights), before
+    settled = World(bodies, both, touches, still, awake, tuple(flags), world.heights)
+    return renew(settled, before), before
+
+
+def shift(world: World) -> World:
+    """The world with contact slots at its bodies' places; see :func:`touch.shift`."""
+
+    def one(body, bodies, touched):
+        return touch.shift(bodies, body, touched, world.heights)
+
+    return world._replace(touches=_of_each(one, _views(world.bodies), world.touches))
+
+
+def renew(world: World, before: Bodies) -> World:
+    """The world with the contacts that its bodies' motion makes; see :func:`touch.renew`."""
+
+    def one(body, bodies, before, touched):
+        return touch.renew(bodies, body, before, touched, world.heights)
+
+    touches = _of_each(one, _views(world.bodies), _views(before), world.touches)
+    return world._replace(touches=touches)
 
 
 def impacts(world: World, before: Bodies) -> World:
