@@ -8,7 +8,7 @@ from test_lunar_lander_flight import box2d
 
 from muscope.envs.base import Environment
 from muscope.envs.lunar_lander import world
-from muscope.envs.lunar_lander.environment import LunarLander, begin
+from muscope.envs.lunar_lander.environment import LunarLander, begin, terrain
 
 pytest.importorskip("Box2D")
 lander_module = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
@@ -30,7 +30,9 @@ def agreement(step):
 def episode(seed, start, step):
     """Policies from Gymnasium's heuristic to random play, until either world ends."""
     lander, observation, force = box2d(seed)
-    state = start(jnp.asarray(lander.np_random.drawn[0]), jnp.asarray(force))
+    with jax.enable_x64(True):
+        heights = np.asarray(terrain(jnp.asarray(lander.np_random.drawn[0])))
+    state = start(heights, jnp.asarray(force))
     rng, random_share = np.random.default_rng(seed + 1000), (0.0, 0.1, 0.3, 1.0)[seed % 4]
     gap, worst = 0.0, 0.0
     for _ in range(1000):

@@ -11,7 +11,6 @@ motion: see :func:`renew`.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -58,7 +57,7 @@ def start(bodies: Bodies, body: int) -> Touch:
     """Of a body that is nowhere near the ground."""
     no = jnp.zeros((), bool)
     both = (contacts.nothing(), contacts.nothing())
-    box = _enlarged(_around(_corners(bodies, body)))
+    box = _enlarged(_around(bodies, body))
     return Touch(jnp.int32(-5), both, (no, no), jnp.ones((), bool), box)
 
 
@@ -123,18 +122,16 @@ def tell(flag: Bool[Array, ""], body: int, old: Impulses, new: Impulses) -> Bool
     return flag | begins if body == 0 else (flag | begins) & ~ends
 
 
-def _corners(bodies: Bodies, body: int) -> list[tuple[Array, Array]]:
+def _around(bodies: Bodies, body: int) -> Box:
+    """The smallest box around a body and its skin."""
     x, y, angle = place(bodies, body)
-    turned = [rotate(angle, *vertex) for vertex in SHAPES[body].vertices]
-    return [(x + a, y + b) for a, b in turned]
+    turned_x, turned_y = rotate(angle, *jnp.asarray(SHAPES[body].vertices.T))
+    return _box(x + turned_x, y + turned_y)
 
 
-def _around(points: list[tuple[Array, Array]]) -> Box:
+def _box(x: Float[Array, "n"], y: Float[Array, "n"]) -> Box:
     """The smallest box around points and their skin."""
-    x, y = zip(*points, strict=True)
-    low_x, low_y = (functools.reduce(jnp.minimum, axis) - SKIN for axis in (x, y))
-    high_x, high_y = (functools.reduce(jnp.maximum, axis) + SKIN for axis in (x, y))
-    return Box(low_x, low_y, high_x, high_y)
+    return Box(jnp.min(x) - SKIN, jnp.min(y) - SKIN, jnp.max(x) + SKIN, jnp.max(y) + SKIN)
 
 
 def _enlarged(box: Box) -> Box:
@@ -144,8 +141,7 @@ def _enlarged(box: Box) -> Box:
 
 def _overlap(box: Box, heights: Float[Array, "11"], number: Array) -> Array:
     """Whether a body's box and the one of an edge do."""
-    low, high = edge(heights, number)
-    other = _enlarged(_around([(low[0], low[1]), (high[0], high[1])]))
+    other = _enlarged(_box(*jnp.stack(edge(heights, number), axis=1)))
     beside = (other.low_x <= box.high_x) & (box.low_x <= other.high_x)
     return exists(number) & beside & (other.low_y <= box.high_y) & (box.low_y <= other.high_y)
 
@@ -166,7 +162,13 @@ def renew(
         heights: of the terrain, m.
 
     """
-    tight = _around(_corners(before, body) + _corners(bodies, body))
+    first, last = _around(before, body), _around(bodies, body)
+    tight = Box(
+        jnp.minimum(first.low_x, last.low_x),
+        jnp.minimum(first.low_y, last.low_y),
+        jnp.maximum(first.high_x, last.high_x),
+        jnp.maximum(first.high_y, last.high_y),
+    )
     inside = (old.box.low_x <= tight.low_x) & (old.box.low_y <= tight.low_y)
     inside &= (tight.high_x <= old.box.high_x) & (tight.high_y <= old.box.high_y)
     x, y, _ = place(bodies, body)
@@ -195,11 +197,8 @@ def shift(bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]) ->
     """The slots at the body's present place, and in them the contacts that still exist; their
     impulses are the old ones.
     """
-    low_x, high_x = (
-        functools.reduce(reduce, [corner[0] for corner in _corners(bodies, body)])
-        for reduce in (jnp.minimum, jnp.maximum)
-    )
-    middle = 0.5 * (low_x + high_x) / CHUNK
+    around = _around(bodies, body)
+    middle = 0.5 * (around.low_x + around.high_x) / CHUNK
     here = jnp.floor(middle).astype(jnp.int32)
     left = jnp.where(middle - here >= 0.5, here, here - 1)
     moved = left - old.left
