@@ -6,7 +6,8 @@ of their beginnings and ends in that order, so a slot remembers which is the new
 
 A contact exists while the enlarged boxes of body and edge overlap, long before they touch.  A
 body's box is renewed only when the body leaves it, and reaches ahead in the direction of
-motion: see :func:`renew`.
+motion: see :func:`renew`.  (It may reach an edge beyond both slots; that contact is made when a
+slot comes to it, and cannot touch before.)
 """
 
 from __future__ import annotations
