@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from muscope.envs.lunar_lander import bodies, joints
+from muscope.envs.lunar_lander.environment import terrain
 from muscope.envs.lunar_lander.flight import fire, fly, observe
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -34,6 +35,12 @@ def box2d(seed):
     lander._np_random = quiet
     observation, _ = lander.reset()
     return lander, observation, np.array(quiet.drawn[1:], np.float32)
+
+
+def terrain_of(lander):
+    """The heights of our terrain for its draws, m."""
+    with jax.enable_x64(True):
+        return np.asarray(terrain(jnp.asarray(lander.np_random.drawn[0])))
 
 
 def touching(lander):

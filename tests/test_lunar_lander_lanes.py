@@ -102,17 +102,25 @@ def test_lanes_step_as_the_world_does(pool):
     off = np.abs(whole.observation - expected.state.observation).max(axis=1)
     assert np.quantile(off, 0.95) < 1e-5
     np.testing.assert_array_equal(whole.phase == OVER, expected.terminated)
+    both = [jax.vmap(snapshot.unpack)(jnp.asarray(s.world)) for s in (whole, expected.state)]
+    kept = [np.stack([np.stack([t.left, *t.near, t.right_first]) for t in w.touches]) for w in both]
+    assert (kept[0] == kept[1]).all(axis=(0, 1)).mean() > 0.98
 
 
 def test_a_lane_that_flies_has_no_ground_near(pool):
     """The whole step finds nothing to touch where the phase says so."""
-    state, action, _ = take(pool, np.nonzero(pool[0].phase == FLYING)[0][:200])
+    flying = np.nonzero(pool[0].phase == FLYING)[0]
+    worlds = jax.vmap(snapshot.unpack)(jnp.asarray(pool[0].world[flying]))
+    ground = np.asarray(worlds.heights).max(axis=1)
+    lowest = np.argsort(np.min(worlds.bodies.y, axis=0) - ground)[:200]
+    state, action, _ = take(pool, flying[lowest])
     settled, before = jax.jit(jax.vmap(world.settle))(
         jax.vmap(lambda s: snapshot.unpack(s.world))(state), action
     )
     for touched in settled.touches:
         assert not np.any([i.touching for i in touched.impulses])
-        assert not np.any(touched.near)
+    # The sample comes close: there are contacts that do not touch.
+    assert np.any([touched.near for touched in settled.touches])
     assert not np.any(jax.jit(jax.vmap(world.may_hit))(settled, before))
 
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_lunar_lander_flight import box2d
+from test_lunar_lander_flight import box2d, terrain_of
 
 from muscope.envs.base import Environment
 from muscope.envs.lunar_lander import world
-from muscope.envs.lunar_lander.environment import LunarLander, begin, terrain
+from muscope.envs.lunar_lander.environment import LunarLander, begin
 
 pytest.importorskip("Box2D")
 lander_module = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
@@ -30,9 +30,7 @@ def agreement(step):
 def episode(seed, start, step):
     """Policies from Gymnasium's heuristic to random play, until either world ends."""
     lander, observation, force = box2d(seed)
-    with jax.enable_x64(True):
-        heights = np.asarray(terrain(jnp.asarray(lander.np_random.drawn[0])))
-    state = start(heights, jnp.asarray(force))
+    state = start(terrain_of(lander), jnp.asarray(force))
     rng, random_share = np.random.default_rng(seed + 1000), (0.0, 0.1, 0.3, 1.0)[seed % 4]
     gap, worst = 0.0, 0.0
     for _ in range(1000):
@@ -73,6 +71,22 @@ def test_the_environment_keeps_the_contract(step):
     assert (float(again.reward), bool(again.terminated)) == (0.0, True)
     for a, b in zip(jax.tree.leaves(again.state), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_terrain_is_that_of_box2d_and_the_same_in_any_program():
+    """Its float64 inside programs of float32: mapped, compiled and scanned in every order."""
+    lander, _, _ = box2d(0)
+    edges = [fixture.shape.vertices for fixture in lander.moon.fixtures]
+    truth = {x: y for ends in edges for x, y in ends if y != 0}
+    ours = terrain_of(lander)
+    assert truth == {2.0 * i: float(y) for i, y in enumerate(ours)}
+
+    keys = jax.random.split(jax.random.key(3), 6)
+    reset = LunarLander().reset
+    inside = jax.jit(jax.vmap(lambda k: jax.lax.scan(lambda c, _: (c, reset(k)), 0, None, 1)[1]))
+    expected = jax.jit(jax.vmap(reset))(keys)
+    for found in (jax.vmap(jax.jit(reset))(keys), jax.tree.map(lambda x: x[:, 0], inside(keys))):
+        np.testing.assert_array_equal(found.world, expected.world)
 
 
 def test_a_kept_world_steps_to_the_same_bits_again():

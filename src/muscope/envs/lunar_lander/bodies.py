@@ -4,9 +4,9 @@ Body 0 is the lander, 1 and 2 are the legs.  Quantities are per body, as Python 
 scalars: everything is unrolled over the bodies, and ``jax.vmap`` makes the lanes.  Positions
 are centres of mass.
 
-All of this package follows Box2D's order of operations, constants rounded as there.  Where XLA
-does not fuse products and sums (``XLA_FLAGS=--xla_cpu_max_isa=AVX`` on x86-64), every step
-is equal to Box2D's in every bit.
+The package follows Box2D's order of operations, with constants rounded as there, unless a module
+says otherwise.  Where XLA does not fuse products and sums (``XLA_FLAGS=--xla_cpu_max_isa=AVX``
+on x86-64), every step that was compared is equal to Box2D's in every bit.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from muscope.envs.lunar_lander.kernel import rounded
 
 SCALE = 30.0  # pixels per metre
 WIDTH, HEIGHT = 600 / SCALE, 400 / SCALE  # m, of the viewport
@@ -31,6 +33,7 @@ CENTRE = np.float32(0.101307191)  # m, the lander's centre of mass above its ori
 PI = np.float32(math.pi)
 MOST_TRANSLATION = np.float32(2.0)  # m per step
 MOST_ROTATION = PI / 2  # rad per step
+LINEAR_SLOP = np.float32(0.005)  # m
 ANGULAR_SLOP = np.float32(2) / np.float32(180) * PI  # rad, rounded as Box2D does
 
 Number = float | np.floating | Array
@@ -103,7 +106,9 @@ def move(bodies: Bodies) -> Bodies:
         dx, dy, turn = (STEP * v[i] for v in (bodies.vx, bodies.vy, bodies.spin))
         far = dx * dx + dy * dy
         slower = jnp.where(
-            far > MOST_TRANSLATION**2, MOST_TRANSLATION / jnp.sqrt(jnp.maximum(far, 1e-12)), 1.0
+            far > MOST_TRANSLATION**2,
+            MOST_TRANSLATION / rounded(jnp.sqrt(jnp.maximum(far, 1e-12))),
+            1.0,
         )
         steadier = jnp.where(turn * turn > MOST_ROTATION**2, MOST_ROTATION / jnp.abs(turn), 1.0)
         vx, vy, spin = bodies.vx[i] * slower, bodies.vy[i] * slower, bodies.spin[i] * steadier

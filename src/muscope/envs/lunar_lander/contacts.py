@@ -18,6 +18,7 @@ from muscope.envs.lunar_lander.bodies import (
     CENTRE,
     INVERSE_INERTIA,
     INVERSE_MASS,
+    LINEAR_SLOP,
     Bodies,
     replace,
     rotate,
@@ -30,7 +31,6 @@ FRICTION = tuple(np.sqrt(OF_GROUND * OF_BODIES))
 """Of lander and legs on the ground, each the root of the product of both materials'."""
 SKIN = np.float32(0.01)  # m, of one shape
 BAUMGARTE = np.float32(0.2)
-LINEAR_SLOP = np.float32(0.005)  # m
 CLOSE_ENOUGH = np.float32(-3.0) * LINEAR_SLOP
 MOST_CORRECTION = np.float32(0.2)  # m per position iteration
 CONDITION = np.float32(1000.0)  # above it, two points are solved as one
@@ -175,13 +175,12 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
     )
 
 
-def _push(bodies: Bodies, body: int, c: Constraint, *impulses: Pair | None) -> Bodies:
-    """Velocities after an impulse (or None) at each point, all at once."""
+def _push(bodies: Bodies, body: int, c: Constraint, impulses: dict[int, Pair]) -> Bodies:
+    """Velocities after impulses at points, all at once."""
     m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
-    given = [(p, impulse) for p, impulse in enumerate(impulses) if impulse is not None]
-    x = functools.reduce(operator.add, [impulse[0] for _, impulse in given])
-    y = functools.reduce(operator.add, [impulse[1] for _, impulse in given])
-    turn = functools.reduce(operator.add, [c.x[p] * v - c.y[p] * u for p, (u, v) in given])
+    x, y = (functools.reduce(operator.add, axis) for axis in zip(*impulses.values(), strict=True))
+    turns = [c.x[p] * along_y - c.y[p] * along_x for p, (along_x, along_y) in impulses.items()]
+    turn = functools.reduce(operator.add, turns)
     return bodies._replace(
         vx=replace(bodies.vx, body, bodies.vx[body] + m * x),
         vy=replace(bodies.vy, body, bodies.vy[body] + m * y),
@@ -194,17 +193,14 @@ def _speed(bodies: Bodies, body: int, c: Constraint, point: int) -> Pair:
     return bodies.vx[body] - spin * c.y[point], bodies.vy[body] + spin * c.x[point]
 
 
-def _solved(c: Constraint, point: int, value: Array) -> Array:
-    return jnp.where(point < c.solved, value, 0.0)
-
-
 def warm_start(bodies: Bodies, body: int, c: Constraint, impulses: Impulses) -> Bodies:
     """Velocities after last step's impulses."""
     nx, ny = c.normal
     for p in (0, 1):
-        along, across = _solved(c, p, impulses.normal[p]), _solved(c, p, impulses.tangent[p])
+        kept = (impulses.normal[p], impulses.tangent[p])
+        along, across = (jnp.where(p < c.solved, value, 0.0) for value in kept)
         impulse = along * nx + across * ny, along * ny - across * nx
-        bodies = _push(bodies, body, c, *(impulse if p == q else None for q in (0, 1)))
+        bodies = _push(bodies, body, c, {p: impulse})
     return bodies
 
 
@@ -221,8 +217,7 @@ def solve_velocity(
         tangent = jnp.where(p < c.solved, jnp.clip(wanted, -most, most), impulses.tangent[p])
         change = tangent - impulses.tangent[p]
         tangents.append(tangent)
-        impulse = change * ny, -change * nx
-        bodies = _push(bodies, body, c, *(impulse if p == q else None for q in (0, 1)))
+        bodies = _push(bodies, body, c, {p: (change * ny, -change * nx)})
 
     speeds = []
     for p in (0, 1):
@@ -234,7 +229,7 @@ def solve_velocity(
     first = jnp.where(c.solved == 2, jnp.where(found, x1, a1), jnp.where(c.solved == 1, alone, a1))
     second = jnp.where((c.solved == 2) & found, x2, a2)
     d1, d2 = first - a1, second - a2
-    bodies = _push(bodies, body, c, (d1 * nx, d1 * ny), (d2 * nx, d2 * ny))
+    bodies = _push(bodies, body, c, {0: (d1 * nx, d1 * ny), 1: (d2 * nx, d2 * ny)})
     solved = impulses._replace(normal=(first, second), tangent=(tangents[0], tangents[1]))
     return bodies, solved
 

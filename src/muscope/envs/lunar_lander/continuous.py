@@ -13,17 +13,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import contacts, touch
-from muscope.envs.lunar_lander.bodies import STEP, Bodies, replace
+from muscope.envs.lunar_lander.bodies import LINEAR_SLOP, STEP, Bodies, replace
 from muscope.envs.lunar_lander.contacts import CENTRES
 from muscope.envs.lunar_lander.impact import Sweep, stays_clear, time_of_impact
 from muscope.envs.lunar_lander.touch import SHAPES, Touch, choose, tell
 
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 20
-MOST_EVENTS = 8  # of one contact and step, after which it is left alone
+MOST_EVENTS = 8  # a contact whose time came more often in a step is left alone
 LATEST = np.float32(1.0 - 10 * 1.1920929e-7)
 BAUMGARTE = np.float32(0.75)
-CLOSE_ENOUGH = np.float32(-1.5) * contacts.LINEAR_SLOP  # m
+CLOSE_ENOUGH = np.float32(-1.5) * LINEAR_SLOP  # m
 
 
 class _Course(NamedTuple):
@@ -33,15 +33,15 @@ class _Course(NamedTuple):
     """How often each contact's time has come."""
     more: Bool[Array, ""]
     bodies: Bodies
-    x0: Array
-    y0: Array
-    angle0: Array
+    """At the end of the step."""
+    before: Bodies
+    """At the time ``since``; only their places matter."""
     since: Array
-    """The time, 0 to 1, from which x0, y0 and angle0 are."""
+    """0 to 1."""
     touched: Touch
     flag: Bool[Array, ""]
     off: tuple[Array, Array]
-    """Contacts that did not touch at their time of impact and are left alone since."""
+    """Contacts that did not touch at their time of impact: left alone until they are updated."""
 
 
 def advance(
@@ -66,10 +66,7 @@ def advance(
     numbers = jnp.stack([touched.left, touched.left + 1])
 
     def times(course: _Course) -> tuple[Array, Array]:
-        end = course.bodies
-        sweep = Sweep(
-            course.x0, course.y0, course.angle0, end.x[body], end.y[body], end.angle[body]
-        )
+        sweep = _sweep(course.bodies, body, course.before)
 
         def one(number: Array, off: Array) -> Array:
             ends = touch.edge(heights, number)
@@ -92,12 +89,11 @@ def advance(
         time = jnp.minimum(left_time, right_time)
         happens = time <= LATEST
         part = (time - course.since) / (1.0 - course.since)
-        end = course.bodies
-        back = end._replace(
-            x=replace(end.x, body, (1.0 - part) * course.x0 + part * end.x[body]),
-            y=replace(end.y, body, (1.0 - part) * course.y0 + part * end.y[body]),
-            angle=replace(end.angle, body, (1.0 - part) * course.angle0 + part * end.angle[body]),
-        )
+        end, places = course.bodies, {}
+        for name in ("x", "y", "angle"):
+            first, last = getattr(course.before, name)[body], getattr(end, name)
+            places[name] = replace(last, body, (1.0 - part) * first + part * last[body])
+        back = end._replace(**places)
         found = touch.manifolds(back, body, touched.left, heights)
         left_old, right_old = course.touched.impulses
         matched = (contacts.match(found[0], left_old), contacts.match(found[1], right_old))
@@ -121,17 +117,15 @@ def advance(
             flag = jnp.where(changes, tell(flag, body, old, new), flag)
         kept = tuple(choose(u, new, old) for old, new, u in slots)
         missed = happens & ~real
-        old = course.touched._replace(impulses=(kept[0], kept[1]))
-        renewed = touch.renew(after, body, there, old, heights)
+        updated_touch = course.touched._replace(impulses=(kept[0], kept[1]))
+        renewed = touch.renew(after, body, there, updated_touch, heights)
         return _Course(
             (course.events[0] + (happens & ~right), course.events[1] + (happens & right)),
             happens,
             choose(goes, after, end),
-            jnp.where(goes, there.x[body], course.x0),
-            jnp.where(goes, there.y[body], course.y0),
-            jnp.where(goes, there.angle[body], course.angle0),
+            choose(goes, there, course.before),
             jnp.where(goes, time, course.since),
-            choose(goes, renewed, old),
+            choose(goes, renewed, updated_touch),
             flag,
             # A contact that is updated counts again.
             (
@@ -145,9 +139,7 @@ def advance(
         (jnp.int32(0), jnp.int32(0)),
         jnp.ones((), bool),
         bodies,
-        before.x[body],
-        before.y[body],
-        before.angle[body],
+        before,
         jnp.float32(0.0),
         touched,
         flag,

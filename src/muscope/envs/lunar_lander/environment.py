@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from muscope.envs.base import Spec, Transition
@@ -14,7 +15,7 @@ from muscope.envs.lunar_lander.bodies import HEIGHT
 from muscope.envs.lunar_lander.snapshot import OVER, Snapshot, snapshot
 
 MOST_PUSH = 1000.0  # N
-FLAT = slice(3, 8)  # the terrain's heights around the helipad
+FLAT = (np.arange(12) >= 3) & (np.arange(12) < 8)  # heights around the helipad
 
 
 def terrain(draws: Float[Array, "12"]) -> Float[Array, "11"]:
@@ -22,7 +23,7 @@ def terrain(draws: Float[Array, "12"]) -> Float[Array, "11"]:
     smoothed; in float64, as there.
     """
     with jax.enable_x64(True):
-        flat = draws.astype(jnp.float64).at[FLAT].set(HEIGHT / 4)
+        flat = jnp.where(FLAT, HEIGHT / 4, draws.astype(jnp.float64))
         heights = 0.33 * (jnp.roll(flat, 1) + flat + jnp.roll(flat, -1))[:11]
         return heights.astype(jnp.float32)
 

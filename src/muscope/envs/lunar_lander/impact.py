@@ -21,6 +21,7 @@ from muscope.envs.lunar_lander.collide import Point, Polygon, dot, less, pick, p
 
 TARGET = np.float32(0.005)  # m between the shapes without their skins
 TOLERANCE = np.float32(0.00125)  # m
+ROUNDING = np.float32(1e-4)  # m, far more than distances here are off by
 WHOLE_TURN = 2 * PI
 MOST_ROUNDS, MOST_PUSHES, MOST_HALVINGS = 20, 8, 50
 POINTS, EDGE, FACE = 0, 1, 2  # what the separating axis belongs to
@@ -337,7 +338,7 @@ def stays_clear(
     radius = np.sqrt(((polygon.vertices - np.array(centre)) ** 2).sum(axis=1)).max()
     turn = sweep.angle - sweep.angle0
     # A corner leaves the chord of its arc by at most radius * turn^2 / 8.
-    enough = TARGET + TOLERANCE + np.float32(radius / 8) * turn * turn
+    enough = TARGET + TOLERANCE + ROUNDING + np.float32(radius / 8) * turn * turn
     clear = []
     for corners in (_corners(shapes, sweep, jnp.float32(t))[0] for t in (0.0, 1.0)):
         above = functools.reduce(jnp.minimum, [dot(up, less(c, shapes.start)) for c in corners])

@@ -17,6 +17,7 @@ from muscope.envs.lunar_lander.bodies import (
     CENTRE,
     INVERSE_INERTIA,
     INVERSE_MASS,
+    LINEAR_SLOP,
     STEP,
     Bodies,
     replace,
@@ -24,9 +25,9 @@ from muscope.envs.lunar_lander.bodies import (
 )
 from muscope.envs.lunar_lander.kernel import rounded
 
-LINEAR_SLOP = np.float32(0.005)  # m
 MOST_CORRECTION = 4 * ANGULAR_SLOP  # rad per position iteration
-MOTOR_MASS = np.float32(1.0) / (INVERSE_INERTIA[0] + INVERSE_INERTIA[1])
+TURNING = INVERSE_INERTIA[0] + INVERSE_INERTIA[1]  # 1/(kg m^2), of lander and leg
+MOTOR_MASS = np.float32(1.0) / TURNING
 MOST_MOTOR = STEP * np.float32(40.0)  # N m s, the spring's torque over a step
 LANDER_ANCHOR = (np.float32(0.0), -CENTRE)  # from the lander's centre of mass
 
@@ -117,8 +118,7 @@ def prepare(bodies: Bodies, joint: Joint, leg: Leg) -> tuple[Mass, Joint]:
     limit = jnp.where(angle <= leg.lower, -1, jnp.where(angle >= leg.upper, 1, 0))
     kept = (limit != 0) & (limit == joint.limit)
     impulse = jnp.where(kept, joint.limit_impulse, 0.0)
-    zz = ia + ib
-    across = (yy * zz - yz * yz, yz * xz - xy * zz, xy * yz - yy * xz)
+    across = (yy * TURNING - yz * yz, yz * xz - xy * TURNING, xy * yz - yy * xz)
     whole = 1.0 / (xx * across[0] + xy * across[1] + xz * across[2])
     point = 1.0 / (xx * yy - xy * xy)
     side = -limit.astype(jnp.float32)
@@ -126,17 +126,14 @@ def prepare(bodies: Bodies, joint: Joint, leg: Leg) -> tuple[Mass, Joint]:
     return mass, joint._replace(limit_impulse=impulse, limit=limit)
 
 
-def _impulse(
-    mass: Mass, zz: np.float32, x: Array, y: Array, z: Array
-) -> tuple[Array, Array, Array]:
+def _impulse(mass: Mass, x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
     """The p of K p = -(x, y, z), by Cramer's rule in Box2D's order of operations."""
-    cx, cy, cz = mass.across
-    found = mass.whole * (x * cx + y * cy + z * cz)
-    bx, by, bz = y * zz - z * mass.yz, z * mass.xz - x * zz, x * mass.yz - y * mass.xz
-    second = mass.whole * (mass.xx * bx + mass.xy * by + mass.xz * bz)
-    ex, ey, ez = mass.yy * z - mass.yz * y, mass.yz * x - mass.xy * z, mass.xy * y - mass.yy * x
-    third = mass.whole * (mass.xx * ex + mass.xy * ey + mass.xz * ez)
-    return -found, -second, -third
+    first = (mass.xx, mass.xy, mass.xz)
+    by_third = (y * TURNING - z * mass.yz, z * mass.xz - x * TURNING, x * mass.yz - y * mass.xz)
+    second_by = (mass.yy * z - mass.yz * y, mass.yz * x - mass.xy * z, mass.xy * y - mass.yy * x)
+    minors = (((x, y, z), mass.across), (first, by_third), (first, second_by))
+    px, py, pz = (-(mass.whole * (a[0] * b[0] + a[1] * b[1] + a[2] * b[2])) for a, b in minors)
+    return px, py, pz
 
 
 def push(bodies: Bodies, mass: Mass, leg: Leg, x: Array, y: Array, *torques: Array) -> Bodies:
@@ -175,8 +172,7 @@ def solve_velocity(bodies: Bodies, joint: Joint, mass: Mass, leg: Leg) -> tuple[
     gap_x = bodies.vx[i] - spin[i] * mass.by - bodies.vx[0] + spin[0] * mass.ay
     gap_y = bodies.vy[i] + spin[i] * mass.bx - bodies.vy[0] - spin[0] * mass.ax
     gap_z = spin[i] - spin[0]
-    zz = INVERSE_INERTIA[0] + INVERSE_INERTIA[i]
-    held_x, held_y, torque = _impulse(mass, zz, gap_x, gap_y, gap_z)
+    held_x, held_y, torque = _impulse(mass, gap_x, gap_y, gap_z)
     # A limit only pushes: where it would pull, it lets go and the anchor is solved alone.
     holds = (mass.side != 0) & (mass.side * (joint.limit_impulse + torque) >= 0)
     rest_x = joint.limit_impulse * mass.xz - gap_x

@@ -1,7 +1,6 @@
-"""Parts of a program that XLA compiles by themselves on CPU.
+"""How XLA compiles and rounds parts of a program.
 
-The marks are hints: a backend that does not know them ignores them, and computes the same to
-within rounding.
+:func:`apart` and :func:`kernel` concern the CPU only; elsewhere they do nothing.
 """
 
 from __future__ import annotations

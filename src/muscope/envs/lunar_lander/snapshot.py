@@ -19,7 +19,7 @@ from muscope.envs.lunar_lander.world import World
 MAIN_COST, SIDE_COST = 0.3, 0.03
 FLYING, NEAR, OVER = 0, 1, 2  # phases
 REACH = (0.72, 0.28, 0.28)  # m, from each body's centre of mass to its farthest corner
-CLEAR = 0.22  # m, far more than two skins
+CLEAR = 0.22  # m, more than touching or an impact needs; contacts may exist in flight too
 SLACK = 0.05  # m that one step's engines and joints can add to a body's way at its old speed
 
 

@@ -7,7 +7,7 @@ of their beginnings and ends in that order, so a slot remembers which is the new
 A contact exists while the enlarged boxes of body and edge overlap, long before they touch.  A
 body's box is renewed only when the body leaves it, and reaches ahead in the direction of
 motion: see :func:`renew`.  (It may reach an edge beyond both slots; that contact is made when a
-slot comes to it, and cannot touch before.)
+slot comes to it, as a new one; it cannot touch before.)
 """
 
 from __future__ import annotations
@@ -182,16 +182,19 @@ def renew(
         jnp.where(ahead_x < 0, wide.high_x, wide.high_x + ahead_x),
         jnp.where(ahead_y < 0, wide.high_y, wide.high_y + ahead_y),
     )
-    meets = [~inside & _overlap(wide, heights, old.left + i) for i in (0, 1)]
-    box = choose(inside, old.box, wide)
-    return _with_new(old._replace(box=box), (meets[0], meets[1]))
+    new = [
+        ~inside & _overlap(wide, heights, old.left + i) & ~near for i, near in enumerate(old.near)
+    ]
+    return old._replace(
+        box=choose(inside, old.box, wide),
+        near=(old.near[0] | new[0], old.near[1] | new[1]),
+        right_first=_right_first(old.right_first, new),
+    )
 
 
-def _with_new(touched: Touch, meets: tuple[Array, Array]) -> Touch:
-    """With contacts that did not exist; of two made at once the higher edge's is in front."""
-    left, right = (m & ~near for m, near in zip(meets, touched.near, strict=True))
-    near = (touched.near[0] | left, touched.near[1] | right)
-    return touched._replace(near=near, right_first=right | (touched.right_first & ~left))
+def _right_first(was: Array, new: list[Array]) -> Array:
+    """Which contact is the newer; of two made at once it is the higher edge's."""
+    return new[1] | (was & ~new[0])
 
 
 def shift(bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]) -> Touch:
@@ -212,12 +215,12 @@ def shift(bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]) ->
             choose(same, slots[1], choose(left_, slots[0], empty)),
         )
 
-    meets = (_overlap(old.box, heights, left), _overlap(old.box, heights, left + 1))
+    near = (_overlap(old.box, heights, left), _overlap(old.box, heights, left + 1))
     was_near = kept(old.near, jnp.zeros((), bool))
-    near = (was_near[0] & meets[0], was_near[1] & meets[1])
+    new = [now & ~was for now, was in zip(near, was_near, strict=True)]
     stayed = jnp.where(moved == 0, old.right_first, moved != 1)
     impulses = kept(old.impulses, contacts.nothing())
-    return _with_new(Touch(left, impulses, near, stayed, old.box), meets)
+    return Touch(left, impulses, near, _right_first(stayed, new), old.box)
 
 
 def follow(
