@@ -13,6 +13,14 @@ from muscope.envs.lunar_lander.snapshot import FLYING, NEAR, OVER
 
 ENVIRONMENT = LunarLander()
 LANES, STEPS = 96, 110
+STATES = 128  # at once, so that the tests share what is compiled
+SETTLE = jax.jit(jax.vmap(world.settle))
+IMPACTS = jax.jit(jax.vmap(world.impacts))
+MAY_HIT = jax.jit(jax.vmap(world.may_hit))
+
+
+def unpack(worlds):
+    return jax.vmap(snapshot.unpack)(jnp.asarray(worlds))
 
 
 @functools.cache
@@ -93,43 +101,41 @@ def test_lanes_step_as_the_world_does(pool):
     """Sorted into phases, lanes do what the whole world step does."""
     chosen = np.nonzero(pool[0].phase != OVER)[0]
     near = chosen[pool[0].phase[chosen] == NEAR]
-    index = np.concatenate([chosen[:64], near[:64]])
+    index = np.concatenate([np.resize(part, STATES // 2) for part in (chosen, near)])
     state, action, expected = take(pool, index)
-    whole = jax.jit(
-        jax.vmap(lambda s, a: snapshot.snapshot(world.step(snapshot.unpack(s.world), a)))
-    )(state, action)
+    after = IMPACTS(*SETTLE(unpack(state.world), action))
+    whole = jax.vmap(snapshot.snapshot)(after)
     np.testing.assert_allclose(whole.observation, expected.state.observation, atol=1e-3)
     off = np.abs(whole.observation - expected.state.observation).max(axis=1)
     assert np.quantile(off, 0.95) < 1e-5
     np.testing.assert_array_equal(whole.phase == OVER, expected.terminated)
-    both = [jax.vmap(snapshot.unpack)(jnp.asarray(s.world)) for s in (whole, expected.state)]
-    kept = [np.stack([np.stack([t.left, *t.near, t.right_first]) for t in w.touches]) for w in both]
+    kept = [
+        np.stack([np.stack([t.left, *t.near, t.right_first]) for t in w.touches])
+        for w in (after, unpack(expected.state.world))
+    ]
     assert (kept[0] == kept[1]).all(axis=(0, 1)).mean() > 0.98
 
 
 def test_a_lane_that_flies_has_no_ground_near(pool):
     """The whole step finds nothing to touch where the phase says so."""
     flying = np.nonzero(pool[0].phase == FLYING)[0]
-    worlds = jax.vmap(snapshot.unpack)(jnp.asarray(pool[0].world[flying]))
+    worlds = unpack(pool[0].world[flying])
     ground = np.asarray(worlds.heights).max(axis=1)
-    lowest = np.argsort(np.min(worlds.bodies.y, axis=0) - ground)[:200]
+    lowest = np.argsort(np.min(worlds.bodies.y, axis=0) - ground)[:STATES]
     state, action, _ = take(pool, flying[lowest])
-    settled, before = jax.jit(jax.vmap(world.settle))(
-        jax.vmap(lambda s: snapshot.unpack(s.world))(state), action
-    )
+    settled, before = SETTLE(unpack(state.world), action)
     for touched in settled.touches:
         assert not np.any([i.touching for i in touched.impulses])
     # The sample comes close: there are contacts that do not touch.
     assert np.any([touched.near for touched in settled.touches])
-    assert not np.any(jax.jit(jax.vmap(world.may_hit))(settled, before))
+    assert not np.any(MAY_HIT(settled, before))
 
 
 def test_where_no_time_of_impact_is_expected_there_is_none(pool):
-    state, action, _ = take(pool, np.nonzero(pool[0].phase == NEAR)[0][:200])
-    worlds = jax.vmap(lambda s: snapshot.unpack(s.world))(jax.tree.map(jnp.asarray, state))
-    settled, before = jax.jit(jax.vmap(world.settle))(worlds, action)
-    hits = np.asarray(jax.jit(jax.vmap(world.may_hit))(settled, before))
-    ended = jax.jit(jax.vmap(world.impacts))(settled, before)
+    state, action, _ = take(pool, np.resize(np.nonzero(pool[0].phase == NEAR)[0], STATES))
+    settled, before = SETTLE(unpack(state.world), action)
+    hits = np.asarray(MAY_HIT(settled, before))
+    ended = IMPACTS(settled, before)
     packed = [np.asarray(jax.vmap(snapshot.pack)(w)) for w in (settled, ended)]
     changed = np.any(packed[0] != packed[1], axis=1)
     assert changed.any()
