@@ -97,6 +97,13 @@ def test_a_world_survives_packing(pool):
         np.testing.assert_array_equal(snapshot.pack(snapshot.unpack(values)), values)
 
 
+def test_a_kept_world_steps_to_the_same_bits_again(pool):
+    state, action, _ = take(pool, np.nonzero(pool[0].phase != OVER)[0][-STATES:])
+    kept = unpack(state.world)
+    first, again = (IMPACTS(*SETTLE(kept, action)) for _ in range(2))
+    assert_same_bits(first, again)
+
+
 def test_lanes_step_as_the_world_does(pool):
     """Sorted into phases, lanes do what the whole world step does."""
     chosen = np.nonzero(pool[0].phase != OVER)[0]

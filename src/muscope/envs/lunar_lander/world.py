@@ -59,19 +59,17 @@ def start(heights: Float[Array, "11"]) -> World:
     )
 
 
-def step(world: World, action: Int[Array, ""] | int) -> World:
-    """Fire an engine, then let 1/50 s pass.
+def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
+    """Fire an engine, then let 1/50 s pass, without times of impact; :func:`impacts` adds them.
 
     Args:
         world: the state before.
         action: 0 nothing, 1 left, 2 main, 3 right engine.
 
+    Returns:
+        The world after, and the bodies at the step's beginning.
+
     """
-    return impacts(*settle(world, action))
-
-
-def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
-    """A step without times of impact, and the bodies at its beginning."""
     bodies = flight.fire(world.bodies, action)
     before = bodies
 
