@@ -81,6 +81,11 @@ def score(
     return Rewards(path.reward, predicted, path.ended)
 
 
+def constant(rewards: Rewards, reward: Float[Array, ""] | float) -> Rewards:
+    """A model that knows nothing but one number, which it predicts for every step."""
+    return rewards._replace(predicted=jnp.full_like(rewards.true, reward))
+
+
 def values(rewards: Float[Array, "*batch h"], discount: float) -> Float[Array, "*batch h"]:
     """Equations 3 and 4: entry h - 1 is the sum over k < h of gamma^k times reward k."""
     powers = discount ** jnp.arange(rewards.shape[-1])
