@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from muscope.version import __version__
 
-if TYPE_CHECKING:
-    from muscope.config import Config, EnvironmentConfig, EvaluateConfig, SearchConfig, from_dict
-    from muscope.config import to_dict as to_dict
+if TYPE_CHECKING:  # ruff: noqa: F401
+    from muscope.config import (
+        Config,
+        EnvironmentConfig,
+        EvaluateConfig,
+        SearchConfig,
+        from_dict,
+        to_dict,
+    )
     from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
     from muscope.presets import preset
-    from muscope.stages import claims, evaluate, examine, film, open_run, report, study, train
-    from muscope.subject import Subject, subject
+    from muscope.stages import evaluate, examine, film, judge, open_run, report, study, train
+    from muscope.subjects import Subject, subject
     from muscope.trained import TrainedAgent
 
 _HOMES = {
@@ -30,18 +36,18 @@ _HOMES = {
     "MuscopeError": "errors",
     "RunError": "errors",
     "SearchConfig": "config",
-    "Subject": "subject",
+    "Subject": "subjects",
     "TrainedAgent": "trained",
-    "claims": "stages",
     "evaluate": "stages",
     "examine": "stages",
     "film": "stages",
     "from_dict": "config",
+    "judge": "stages",
     "open_run": "stages",
     "preset": "presets",
     "report": "stages",
     "study": "stages",
-    "subject": "subject",
+    "subject": "subjects",
     "to_dict": "config",
     "train": "stages",
 }

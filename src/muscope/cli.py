@@ -292,7 +292,7 @@ def _claims(arguments: list[str]) -> None:
     if flags:
         raise ConfigError(f"'claims' takes runs and no options, not {flags[0]}.")
     for i, path in enumerate(arguments):
-        table = stages.claims(path)
+        table = stages.judge(path)
         environment = table["environment"][0].as_py()
         print("\n" * (i > 0) + f"{environment}, {path}:")
         print(as_text(table))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muscope import foreign, plugins
 from muscope.errors import ConfigError, nearest
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 
 def forms() -> list[str]:

@@ -24,7 +24,7 @@ from muscope.reporting.scenes import scene_of
 from muscope.storage.checkpoint import is_leftover, write_atomically
 from muscope.storage.folder import Folder
 from muscope.storage.run import Run
-from muscope.subject import RunSubject, Subject
+from muscope.subjects import RunSubject, Subject
 from muscope.trained import TrainedAgent
 from muscope.training import runner
 from muscope.training.agent import check as check_training
@@ -157,7 +157,7 @@ def _refuse_stale(run: StudyRun) -> None:
             )
 
 
-def claims(run: Folder | str | Path) -> pa.Table:
+def judge(run: Folder | str | Path) -> pa.Table:
     """Judge the paper's claims from the tables, and write ``tables/claims.parquet``.
 
     Raises:
@@ -167,7 +167,7 @@ def claims(run: Folder | str | Path) -> pa.Table:
     folder = _folder(run)
     if isinstance(folder, StudyRun) and folder.steps():
         _refuse_stale(folder)
-    return judge(folder)
+    return judge_folder(folder)
 
 
 def report(run: Folder | str | Path) -> Path:

@@ -14,7 +14,7 @@ from muscope.agent import Agent, Prediction
 from muscope.config import SearchConfig
 from muscope.errors import ConfigError
 from muscope.search import SearchResult, learned_parts, sample_action, search
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 
 class TrainedAgent:

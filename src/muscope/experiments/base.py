@@ -18,7 +18,7 @@ from muscope.claims import Claim
 from muscope.config import EvaluateConfig, Settings
 from muscope.experiments.lab import Block
 from muscope.storage.schema import Schema
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 Tables = Mapping[str, pa.Table]
 """An experiment's tables by name; the first has the experiment's own name."""

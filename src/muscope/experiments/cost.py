@@ -15,7 +15,7 @@ import jax
 from muscope.config import EvaluateConfig
 from muscope.envs.host import HostEnvironment
 from muscope.experiments.base import Experiment
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 WORTH_SAYING = 60.0  # s of simulation from which on it is announced
 LANES = 64  # of the trial that measures a step's time

@@ -17,7 +17,7 @@ from muscope.experiments.lab import Block, Lab, block_size
 from muscope.progress import progress
 from muscope.storage import tables
 from muscope.storage.folder import Folder
-from muscope.subject import Subject
+from muscope.subjects import Subject
 from muscope.version import __version__
 
 
