@@ -24,7 +24,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 STREAM = 3
 SHOWN = range(-5, 6)

@@ -23,7 +23,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
 from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 STREAM = 4
 MOST_SEQUENCES = 65_536

@@ -17,7 +17,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope, interleave
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 STREAM = 1
 """Random stream of the prior's episodes; those of MCTS are the on-policy episodes."""

@@ -24,7 +24,7 @@ from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Block
 from muscope.experiments.own_policy import STREAM, evaluate_policy
 from muscope.storage.schema import AGENT, Schema, integer, number
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 SCHEMA = Schema(
     "figure5",
