@@ -2,7 +2,7 @@
 
 from muscope.agent import pixels as _pixels  # noqa: F401 (registers "resnet")
 from muscope.agent.base import Agent, Latent, Prediction
-from muscope.agent.networks import MuZero, NetworkConfig, build, register
+from muscope.agent.networks import MuZero, build, register
 from muscope.agent.support import Support, h_transform, h_transform_inverse
 from muscope.agent.true_model import TrueModel
 
@@ -10,7 +10,6 @@ __all__ = [
     "Agent",
     "Latent",
     "MuZero",
-    "NetworkConfig",
     "Prediction",
     "Support",
     "TrueModel",

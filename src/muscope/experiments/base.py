@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 
 from muscope.claims import Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.envs import Environment
 from muscope.experiments.lab import Block
 from muscope.storage.schema import Schema
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 Tables = Mapping[str, pa.Table]
 """An experiment's tables by name; the first has the experiment's own name."""
@@ -52,7 +51,7 @@ def chosen(subject: Subject, evaluate: EvaluateConfig, settings: Any) -> tuple[i
     return subject.scheduled(wanted, name) or subject.steps[-1:]
 
 
-def _accept(environment: Environment, settings: Any) -> None:
+def _accept(subject: Subject, settings: Any) -> None:
     pass
 
 
@@ -81,8 +80,8 @@ class Experiment:
     cost: Callable[[Subject, EvaluateConfig, Any], int] | None = None
     """The most steps of the true environment for one agent and checkpoint, all games played to the
     time limit; None if nobody has counted."""
-    check: Callable[[Environment, Any], None] = _accept
-    """Raises ConfigError for settings that this environment cannot run."""
+    check: Callable[[Subject, Any], None] = _accept
+    """Raises ConfigError for settings that this subject cannot be examined with."""
     states: bool = True
     """Whether it asks for on-policy states or episodes (:meth:`Block.on_policy`)."""
     across: bool = False

@@ -27,7 +27,7 @@ from muscope.evaluation import play
 from muscope.runtime import agents_mesh, map_agents
 from muscope.storage import tables
 from muscope.storage.schema import Schema
-from muscope.subject import Subject
+from muscope.subjects import Subject
 from muscope.version import __version__
 
 MAPS = 30_000

@@ -20,7 +20,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
 from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 STREAM = 2
 """Of its random numbers; Figure 5 has the same, so that its diagonal is Figure 3."""

@@ -14,7 +14,7 @@ from muscope.version import __version__
 
 @functools.cache
 def provenance() -> dict[str, str]:
-    """muscope's version and git revision, JAX's version, Python's, and the platform."""
+    """Muscope's version and git revision, JAX's version, Python's, and the platform."""
     return {
         "muscope": __version__,
         "revision": _revision(),

@@ -131,7 +131,10 @@ class RunSubject(Subject):
         self.discount = config.environment.discount
         self.unroll = config.loss.unroll
         self.search = config.search
-        self.in_turn = networks.in_turn(config.network, jax.default_backend())
+
+    @property
+    def in_turn(self) -> bool:  # type: ignore[override]
+        return networks.in_turn(self.config.network, jax.default_backend())
 
     @property
     def environment(self) -> Environment:

@@ -1,0 +1,67 @@
+"""What an experiment asks of a simulator on the host, told before it begins.
+
+Environments on the device need no such warning: there the networks take most of the time.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from typing import Any
+
+import jax
+
+from muscope.config import EvaluateConfig
+from muscope.envs.host import HostEnvironment
+from muscope.experiments.base import Experiment
+from muscope.subjects import Subject
+
+WORTH_SAYING = 60.0  # s of simulation from which on it is announced
+LANES = 64  # of the trial that measures a step's time
+
+
+@functools.cache
+def seconds_per_step(environment: HostEnvironment) -> float:
+    """Measured on a few random steps with all workers."""
+    states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), LANES))
+    step = jax.jit(jax.vmap(environment.step))
+    computed, spent = 0, 0.0
+    for i in range(4):
+        key = jax.random.fold_in(jax.random.key(1), i)
+        actions = jax.random.randint(key, (LANES,), 0, environment.spec.num_actions)
+        start, before = time.perf_counter(), environment.simulator.computed
+        states = jax.block_until_ready(step(states, actions)).state
+        if i:  # The first includes the compilation and the start of workers.
+            spent += time.perf_counter() - start
+            computed += environment.simulator.computed - before
+    return spent / max(computed, 1)
+
+
+def announce(
+    subject: Subject, evaluate: EvaluateConfig, experiment: Experiment, settings: Any, cells: int
+) -> None:
+    """Say how long a simulator may keep an experiment busy, if that is long or not known.
+
+    Args:
+        subject: whose environment is on the host.
+        evaluate: the settings that experiments share.
+        experiment: which.
+        settings: its own.
+        cells: agents times checkpoints that are left.
+
+    """
+    environment = subject.environment
+    if not isinstance(environment, HostEnvironment):
+        return
+    if experiment.cost is None:
+        print(f"{experiment.name}: its cost is not known; it gives none.", file=sys.stderr)
+        return
+    steps = cells * experiment.cost(subject, evaluate, settings)
+    took = steps * seconds_per_step(environment)
+    if took >= WORTH_SAYING:
+        print(
+            f"{experiment.name}: at most {steps:,} steps of the game, {took / 60:,.0f} min at "
+            f"{steps / took:,.0f} a second; fewer where games end before the time limit.",
+            file=sys.stderr,
+        )

@@ -1,0 +1,200 @@
+"""From a subject to tables, one resumable cell at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from muscope import runtime
+from muscope.config import EvaluateConfig, Settings, to_dict
+from muscope.config.base import from_dict
+from muscope.experiments import cost, registry
+from muscope.experiments.base import Experiment
+from muscope.experiments.lab import Block, Lab, block_size
+from muscope.progress import progress
+from muscope.storage import tables
+from muscope.storage.folder import Folder
+from muscope.subjects import Subject
+from muscope.version import __version__
+
+
+class Plan(NamedTuple):
+    """One experiment on one subject, before any of it is run."""
+
+    experiment: Experiment
+    settings: Settings
+    steps: tuple[int, ...]
+    """The checkpoints that it examines."""
+
+
+class Cell(NamedTuple):
+    """A piece of an experiment that is kept and skipped as a whole."""
+
+    step: int
+    """The checkpoint's training step."""
+    agent: int
+    """The agent, 0..P-1."""
+
+    @property
+    def name(self) -> str:
+        return f"step-{self.step:08d}-agent-{self.agent:03d}"
+
+
+def plan(
+    subject: Subject,
+    evaluate: EvaluateConfig,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+    names: Sequence[str] | None = None,
+) -> list[Plan]:
+    """What is to be done for the named experiments (all by default).
+
+    Args:
+        subject: who is examined.
+        evaluate: the settings that experiments share.
+        given: by experiment, those of its own settings that are not its defaults.
+        names: see :func:`muscope.experiments.registry.get`.
+
+    Raises:
+        ConfigError: an unknown experiment, checkpoint or setting, or an impossible one.
+
+    """
+    given = given or {}
+    plans = []
+    for experiment in registry.chosen(names):
+        settings = from_dict(given.get(experiment.name, {}), experiment.settings, experiment.name)
+        steps = experiment.steps(subject, evaluate, settings)
+        experiment.check(subject, settings)
+        plans.append(Plan(experiment, settings, steps))
+    return plans
+
+
+def fill(subject: Subject, folder: Folder, evaluate: EvaluateConfig, plans: Sequence[Plan]) -> None:
+    """Fill the tables of the planned experiments; finished cells are skipped.
+
+    Agents are taken in blocks.  A block goes through all experiments, which share its on-policy
+    states, before the next has its turn.  The folder's lock must be held.
+
+    Raises:
+        CheckpointError: agents cannot be read.
+        HostError: a simulator on the host failed.
+
+    """
+    runtime.prepare()
+    work = [_Work(subject, folder, evaluate, planned) for planned in plans]
+    for piece in work:
+        piece.announce()
+    total = sum(len(piece.cells) for piece in work)
+    missing = sum(len(piece.missing()) for piece in work)
+    lab = Lab(subject, evaluate) if missing else None
+    size = block_size(subject, evaluate.agents_at_once)
+    with progress("evaluate", total, "cell", total - missing) as bar:
+        for first in range(0, subject.agents, size):
+            agents = range(first, min(first + size, subject.agents))
+            if lab is not None:
+                # The last agent fills up the block, so that one compiled program serves all.
+                padded = [*agents, *[agents[-1]] * (size - len(agents))]
+                block = lab.block(padded)
+                for piece in work:
+                    bar.set_description(piece.plan.experiment.name, refresh=False)
+                    for done in piece.examine(block, agents):
+                        bar.update(done)
+                    piece.gather()
+    for piece in work:
+        piece.gather()
+
+
+class _Work:
+    """One plan's cells and tables in a folder."""
+
+    def __init__(self, subject: Subject, folder: Folder, evaluate: EvaluateConfig, plan: Plan):
+        self.subject, self.folder, self.evaluate, self.plan = subject, folder, evaluate, plan
+        self.marks = marks(subject, evaluate, plan)
+        self.cells = [Cell(step, agent) for step in plan.steps for agent in range(subject.agents)]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.plan.experiment.files
+
+    def missing(self) -> list[Cell]:
+        """The cells that are not kept, or were made from something else."""
+
+        def kept(cell: Cell) -> bool:
+            paths = (self.folder.cell_path(name, cell.name) for name in self.files)
+            return all(tables.about(p).get("mark") == self.marks[cell.step] for p in paths)
+
+        return [cell for cell in self.cells if not kept(cell)]
+
+    def announce(self) -> None:
+        """Say how long a simulator on the host may be busy, if that is long."""
+        left = len(self.missing())
+        if left:
+            plan = self.plan
+            cost.announce(self.subject, self.evaluate, plan.experiment, plan.settings, left)
+
+    def examine(self, block: Block, agents: Sequence[int]) -> Iterator[int]:
+        """Compute and keep the block's missing cells, checkpoint by checkpoint."""
+        left = set(self.missing())
+        for step in self.plan.steps:
+            wanted = [agent for agent in agents if Cell(step, agent) in left]
+            if not wanted:
+                continue
+            made = self.plan.experiment.run(block, self.plan.settings, step)
+            for name in self.files:
+                height = made[name].num_rows // len(block.agents)
+                for agent in wanted:
+                    rows = made[name].slice((agent - agents[0]) * height, height)
+                    path = self.folder.cell_path(name, Cell(step, agent).name)
+                    tables.write(path, rows, {"mark": self.marks[step]})
+            yield len(wanted)
+
+    def gather(self) -> None:
+        """Put the tables together, once all cells are there."""
+        if is_current(self.folder, self.plan.experiment, self.marks) or self.missing():
+            return
+        about = {
+            "mark": whole(self.marks),
+            "experiment": registry.source(self.plan.experiment),
+            "agents": str(self.subject.agents),
+            "training_steps": str(self.subject.training_steps),
+        }
+        for name in self.files:
+            paths = [self.folder.cell_path(name, cell.name) for cell in self.cells]
+            parts = [tables.read(path) for path in paths]
+            tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
+
+
+def marks(subject: Subject, evaluate: EvaluateConfig, plan: Plan) -> dict[int, str]:
+    """Per step, what a cell's rows depend on: the agents, the subject's and the settings."""
+    experiment = plan.experiment
+    digests = {step: subject.digest(step) for step in plan.steps}
+    shared = {"seed": evaluate.seed, "truth": evaluate.truth}
+    if experiment.states:
+        shared |= {"episodes": evaluate.episodes, "states": evaluate.states}
+    fixed = {
+        "muscope": __version__,
+        "revision": experiment.revision,
+        "subject": subject.identity(),
+        "evaluate": shared,
+        "settings": to_dict(plan.settings),
+    }
+    return {
+        step: json.dumps(
+            {**fixed, "step": step, "agents": digests if experiment.across else digests[step]},
+            sort_keys=True,
+        )
+        for step in plan.steps
+    }
+
+
+def whole(by_step: Mapping[int, str]) -> str:
+    """The mark of a table of all steps."""
+    return "\n".join(by_step.values())
+
+
+def is_current(folder: Folder, experiment: Experiment, by_step: Mapping[int, str]) -> bool:
+    """Whether an experiment's tables were made from these agents with these settings."""
+    paths = map(folder.table_path, experiment.files)
+    return all(tables.about(path).get("mark") == whole(by_step) for path in paths)
