@@ -25,7 +25,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Block, Scope, interleave
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
-from muscope.subject import Subject
+from muscope.subjects import Subject
 
 STREAM = 7
 """Of its random numbers."""
