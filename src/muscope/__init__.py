@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from muscope.version import __version__
 
-if TYPE_CHECKING:  # ruff: noqa: F401
+if TYPE_CHECKING:
     from muscope.config import (
         Config,
         EnvironmentConfig,

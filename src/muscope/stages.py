@@ -19,7 +19,7 @@ from muscope.envs.host import host_errors
 from muscope.errors import RunError
 from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
-from muscope.reporting import draw_film, experiments_of, judge, write_report
+from muscope.reporting import draw_film, experiments_of, judge_folder, write_report
 from muscope.reporting.scenes import scene_of
 from muscope.storage.checkpoint import is_leftover, write_atomically
 from muscope.storage.folder import Folder
@@ -273,9 +273,9 @@ def _examination(
 ) -> Folder:
     """The folder, with what is examined written down."""
     file = path / EXAMINATION
-    if path.exists() and not file.exists():
-        if not (path.is_dir() and all(map(is_leftover, path.iterdir()))):
-            raise RunError(f"{path} exists and is not an examination; choose another --out.")
+    empty = path.is_dir() and all(map(is_leftover, path.iterdir()))
+    if path.exists() and not file.exists() and not empty:
+        raise RunError(f"{path} exists and is not an examination; choose another --out.")
     about = {
         **subject.settings(),
         "evaluate": to_dict(evaluate),

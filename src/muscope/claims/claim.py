@@ -11,7 +11,7 @@ from muscope.claims.cells import Cells
 
 
 class Claim(NamedTuple):
-    """One statement that an examination can support or not; an experiment owns those it bears on."""
+    """One statement that an examination can support or not; experiments own theirs."""
 
     name: str
     """Its number in the paper's order, with a letter where a sentence makes several statements."""
