@@ -49,6 +49,8 @@ def read(path: str | Path, spec: Spec | None = None) -> ForeignAgent:
     state, reward = layers("dynamics_net.transition_net"), layers("dynamics_net.reward_net")
     policy, value = layers("prediction_net.policy_net"), layers("prediction_net.value_net")
     weights.done()
+    if value.layers[-1].bias.size == 1:
+        raise weights.foreign("its value is a single number, as for its two-player games")
     actions = policy.layers[-1].bias.size
     return ForeignAgent(
         Representation(representation, _scaled),

@@ -42,6 +42,11 @@ class Weights:
         self._left.discard(name)
         return np.asarray(array, np.float64)
 
+    @property
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._arrays)
+
     def has(self, name: str) -> bool:
         """Whether there is an array of that name, or one below it."""
         return any(known == name or known.startswith(f"{name}.") for known in self._arrays)

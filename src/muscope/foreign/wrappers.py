@@ -131,7 +131,9 @@ class WithHistory:
             terminated,
         )
         # Nothing is seen or done in an absorbing state, so it stays the very same.
-        following = jax.tree.map(lambda old, new: jnp.where(state.terminated, old, new), state, moved)
+        following = jax.tree.map(
+            lambda old, new: jnp.where(state.terminated, old, new), state, moved
+        )
         return Transition(following, reward, following.terminated)
 
     def observe(self, state: HistoryState) -> Float[Array, "..."]:
