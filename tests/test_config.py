@@ -15,6 +15,7 @@ from muscope.config import (
     trained_alike,
     training_dict,
 )
+from muscope.envs.registry import options_class
 from muscope.errors import ConfigError
 from muscope.presets import PRESETS
 from muscope.training.config import TrainConfig
@@ -46,7 +47,7 @@ def test_the_paper_preset_has_the_papers_scale():
         ({"train": {"temperatures": [1.0]}}, "must have 3 values, not 1"),
         ({"search": {"normalisation": "no"}}, r"must be one of \['tree', 'siblings'\]"),
         ({"train": 3}, "'train' must be a table"),
-        ({"environment": {"discount": 1.5}}, "discount must lie in"),
+        ({"environment": {"discount": 1.5}}, "discount is 1.5"),
         ({"search": {"simulations": 0}}, "simulations must be at least 1"),
         ({"train": {"reanalyse_ratio": 0.3}}, "must be a whole number"),
         ({"train": {"steps": 1001}}, "not a multiple of train.updates_per_round"),
@@ -94,7 +95,8 @@ def test_breakouts_paper_preset_has_the_papers_scale():
     assert (config.train.agents, config.train.steps, config.loss.unroll) == (20, 500_000, 5)
     assert config.evaluate.sequence_horizon == 4
     assert config.evaluate.planning_horizon == 32
-    atari = config.environment.atari
+    assert config.environment.options == {}
+    atari = options_class("breakout")()
     assert (atari.frame_size, atari.colour, atari.stack, atari.frame_skip) == (96, "rgb", 4, 4)
     other = muscope.preset("atari:pong", "paper")
     assert other.environment.name == "atari:pong"
@@ -103,7 +105,7 @@ def test_breakouts_paper_preset_has_the_papers_scale():
 
 def test_a_run_written_before_a_setting_existed_is_still_the_same(tiny):
     written = training_dict(tiny)
-    del written["environment"]["atari"]
+    del written["environment"]["options"]
     assert trained_alike(written, tiny)
     assert not trained_alike({**written, "network": {"width": 9}}, tiny)
     assert not trained_alike({**written, "gone": 1}, tiny)

@@ -6,7 +6,7 @@ import dataclasses
 
 from muscope.agent.networks import NetworkConfig
 from muscope.config import Config
-from muscope.envs import ATARI, AtariConfig, EnvironmentConfig
+from muscope.config.environment import EnvironmentConfig
 from muscope.errors import ConfigError, nearest
 from muscope.experiments.config import EvaluateConfig
 from muscope.learning.loss import LossConfig
@@ -199,7 +199,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             environment=EnvironmentConfig(
                 "breakout",
                 discount=0.997**4,
-                atari=AtariConfig(frame_size=48, colour="grey", time_limit=1_000),
+                options={"frame_size": 48, "colour": "grey", "time_limit": 1_000},
             ),
             optimiser=OptimiserConfig(learning_rate=1e-3, average_rate=0.02),
             replay=ReplayConfig(capacity=100_000, start=2_000),
@@ -229,7 +229,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             _BREAKOUT_SMALL,
             preset="gpu",
             environment=EnvironmentConfig(
-                "breakout", discount=0.997**4, atari=AtariConfig(colour="grey")
+                "breakout", discount=0.997**4, options={"colour": "grey"}
             ),
             replay=ReplayConfig(capacity=500_000, start=4_000),
             train=TrainConfig(
@@ -283,7 +283,7 @@ def preset(environment: str, name: str = "quick") -> Config:
         ConfigError: no presets for this environment, or none of this name.
 
     """
-    if environment.startswith(ATARI):
+    if environment.startswith("atari:"):
         like = preset("breakout", name)
         return dataclasses.replace(
             like, environment=dataclasses.replace(like.environment, name=environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import json
 import math
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from muscope.agent.networks import NetworkConfig
-from muscope.envs.config import EnvironmentConfig
+from muscope.config.environment import EnvironmentConfig
 from muscope.errors import ConfigError, nearest
 from muscope.experiments.config import EvaluateConfig
 from muscope.learning.loss import LossConfig
@@ -72,7 +73,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-FREE = ("preset", "evaluate", "environment.host", "train.save_seconds")
+FREE = ("preset", "evaluate", "environment.options.host", "train.save_seconds")
 """Settings that may change within a run, because its checkpoints do not depend on them."""
 
 
@@ -84,7 +85,7 @@ def training_dict(config: Config) -> dict[str, Any]:
         section = values
         for part in path:
             section = section[part]
-        del section[last]
+        section.pop(last, None)
     return values
 
 
@@ -131,6 +132,8 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         if arguments[-1] is not ... and len(value) != len(arguments):
             raise ConfigError(f"'{name}' must have {len(arguments)} values, not {len(value)}.")
         return tuple(_convert(item, arguments[0], name) for item in value)
+    if origin is collections.abc.Mapping and isinstance(value, dict):
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if (
