@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from host_models import CounterEnvironment, CounterMaker, host_cart_pole
 
+from muscope.config.environment import HostConfig
 from muscope.envs import CartPole, CartPoleState, training_view
 from muscope.envs.host import host_errors
-from muscope.envs.simulator import HostConfig, Memo, Simulator, simulator
+from muscope.envs.simulator import Memo, Simulator, simulator
 from muscope.envs.workers import HostStep, Pool, Work
 from muscope.errors import HostError
 from muscope.evaluation import value_error
@@ -41,8 +42,8 @@ def steps(values, action=1):
     return [Work(int(v).to_bytes(1, "little"), action) for v in values]
 
 
-def numbers(found):
-    return [int(step.view[0]) for step in found]
+def numbers(steps):
+    return [int(step.view.count[0]) for step in steps]
 
 
 def test_gymnasiums_cart_pole_behind_the_seam_equals_the_one_on_the_device():
@@ -131,7 +132,7 @@ def test_equal_work_is_done_once_and_remembered(tmp_path):
 
 def test_the_memory_is_bounded_and_drops_what_was_not_used():
     def step(size):
-        return HostStep(bytes(size), np.zeros(0), 0.0, False, 0)
+        return HostStep(bytes(size), np.zeros(0), 0.0, False)
 
     memo = Memo(10_000)
     for i in range(100):
@@ -150,19 +151,21 @@ def test_the_training_view_ends_with_a_life_and_the_game_goes_on(counter):
     assert view.spec.time_limit == 30
     state = jax.tree.map(jnp.asarray, counter.reset(jax.random.key(0)))
     state = counter.step(state, THREE).state
-    value = int(state.memory[0])
+    value = int(state.memory.count[0])
     moved, game = view.step(state, THREE), counter.step(state, THREE)
-    assert value < 5 <= int(moved.state.memory[0])
+    assert value < 5 <= int(moved.state.memory.count[0])
     assert bool(moved.terminated)
     assert not bool(game.terminated)
     assert (float(moved.reward), float(moved.state.points), float(game.reward)) == (1.0, 9.0, 9.0)
     absorbed = view.step(moved.state, THREE)
     assert float(absorbed.reward) == 0
     assert bool(absorbed.terminated)
-    assert int(absorbed.state.memory[0]) == int(moved.state.memory[0])
+    assert int(absorbed.state.memory.count[0]) == int(moved.state.memory.count[0])
     resumed = view.resume(moved.state).state
     assert not bool(resumed.terminated)
-    assert int(view.step(resumed, THREE).state.memory[0]) == int(moved.state.memory[0]) + 3
+    assert (
+        int(view.step(resumed, THREE).state.memory.count[0]) == int(moved.state.memory.count[0]) + 3
+    )
 
 
 def test_large_states_of_two_devices_at_once_do_not_hang(tmp_path):
