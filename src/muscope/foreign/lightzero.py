@@ -30,7 +30,6 @@ from muscope.foreign.layers import (
     Dense,
     Head,
     Image,
-    Norm,
     ToImage,
     average_pool,
     conv,

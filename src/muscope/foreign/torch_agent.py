@@ -164,7 +164,7 @@ class _Host:
         return jax.tree.map(one, z)
 
     def represent(self, latent: Any, index: np.ndarray, observation: np.ndarray) -> None:
-        """h and f of all lanes."""
+        """H and f of all lanes."""
         core = observation.shape[index.ndim :]
 
         def work(agent: TorchModules, rows: slice | np.ndarray) -> None:
@@ -174,7 +174,7 @@ class _Host:
         self._each("represent", index, work)
 
     def step(self, outputs: Any, index: np.ndarray, z: Any, action: np.ndarray) -> None:
-        """g and f of all lanes."""
+        """G and f of all lanes."""
         latent, rewards = outputs
         lanes = jax.tree.map(lambda x, s: x.reshape(-1, *s.shape), z, self.latent.z)
 

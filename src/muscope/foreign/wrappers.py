@@ -78,6 +78,7 @@ class WithHistory:
     The observation is, newest first: x_t, c_t, x_{t-1}, c_{t-1}, ... with c_t the code of the
     action that led to x_t ("led"); x_t, x_{t-1}, c_t, x_{t-2}, c_{t-1}, ... ("taken"); or
     x_t, x_{t-1}, ... ("none").
+
     """
 
     def __init__(

@@ -7,7 +7,8 @@ import functools
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-from muscope.search.tree import Mask, Plane, Planes, SearchConfig, mean_returns, total
+from muscope.config import SearchConfig
+from muscope.search.tree import Mask, Plane, Planes, mean_returns, total
 
 
 def scores(planes: Planes, config: SearchConfig) -> list[Plane]:

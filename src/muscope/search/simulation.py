@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from muscope.config import SearchConfig
 from muscope.search.parts import Embedding, Parts
 from muscope.search.scores import break_ties, first_best, scores
 from muscope.search.tree import (
     Arrivals,
     Mask,
     Planes,
-    SearchConfig,
     Tree,
     at_nodes,
     at_root,

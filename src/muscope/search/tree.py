@@ -23,60 +23,15 @@ Row 0 is the root and row i the node that simulation i adds.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from muscope.errors import ConfigError
 from muscope.search.parts import Embedding
 
 WORD = 32  # bits in one word of a node set
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """Settings of one search.  The discount comes from the environment's config."""
-
-    simulations: int = 25
-    """N, simulations per move."""
-    c1: float = 1.25
-    """c1 of Equation 2."""
-    c2: float = 19652.0
-    """c2 of Equation 2."""
-    normalisation: Literal["tree", "siblings"] = "tree"
-    """Q is scaled by the minimum and maximum of r + gamma V over all visited edges of the tree,
-    or (mctx's muzero_policy) over one node's value and its visited children."""
-    range_floor: float = 0.01
-    """The least range that normalisation divides by, in units of value."""
-    unvisited: Literal["parent", "minimum"] = "parent"
-    """Q of an action never tried: the node's mean, or the least of the range (normalised 0)."""
-    count_node: bool = False
-    """Count a node's own evaluation as a visit in Equation 2's sum.  Without it, the first
-    choice at a node, where all of Equation 2 ties, follows the prior."""
-    root_value: Literal["network_and_search", "search"] = "network_and_search"
-    """The root's value with or without the network's own estimate as one visit."""
-    tie_noise: float = 1e-5
-    """Priors are scaled by 1 + tie_noise * uniform(0, 1), which breaks equal scores at random."""
-    max_depth: int = 0
-    """Planning horizon H: nodes at this depth are not expanded, simulations that come back to
-    one end there with its leaf value; 0 for none."""
-    dirichlet_alpha: float = 0.3
-    """Concentration of the root noise, in acting and Reanalyse; evaluation has none."""
-    dirichlet_fraction: float = 0.25
-    """Weight of the root noise, in acting and Reanalyse; evaluation has none."""
-
-    def __post_init__(self) -> None:
-        if self.simulations < 1:
-            raise ConfigError("search.simulations must be at least 1.")
-        if self.max_depth < 0:
-            raise ConfigError("search.max_depth must not be negative.")
-        if self.range_floor <= 0:
-            raise ConfigError("search.range_floor must be positive.")
-        if not 0 <= self.dirichlet_fraction <= 1 or self.dirichlet_alpha <= 0:
-            raise ConfigError("search.dirichlet_fraction must lie in [0, 1] and alpha be > 0.")
 
 
 Plane = Float[Array, "nodes lanes"]
