@@ -147,7 +147,7 @@ def _states(block: Block, settings: AllSequences, step: int, scored: EverySequen
         step,
         settings,
         state=np.arange(block.evaluate.states),
-        spearman=statistics.spearman(scored.log_probability, scored.error),
+        spearman=statistics.spearman(np.asarray(scored.log_probability), np.asarray(scored.error)),
         spread=np.std(scored.value, axis=-1),
         likely_error=likely / np.sum(probability, axis=-1),
         mean_error=np.mean(scored.error, axis=-1),
