@@ -221,7 +221,7 @@ def caption(given: Tables) -> str:
     for step, spearman in zip(*statistics.curve(states, "spearman", "step"), strict=True):
         mean = f"{spearman.mean:+.2f}" if spearman.n else "undefined"
         some = "" if spearman.n == agents else f" ({spearman.n} agents)"
-        correlations.append(f"{mean} at {style.thousands(step)}{some}")
+        correlations.append(f"{mean} at {style.thousands(int(step))}{some}")
     return (
         f"All {len(statistics.values(table, 'rank'))} sequences of "
         f"{statistics.first(table, 'horizon')} actions from "
