@@ -1,56 +1,117 @@
-"""Figure 7 as a run makes it: bounded episodes, and a picture that holds its legend."""
+"""Figure 7's tables and picture, of an agent whose model is the true one."""
 
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow.compute as pc
+import pytest
+from cart_pole_state import decode
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-import muscope
-from muscope import envs
-from muscope.experiments import figure7
-from muscope.storage import tables
+from muscope import ConfigError, statistics
+from muscope.agent import Prediction, TrueModel
+from muscope.config import EvaluateConfig, SearchConfig
+from muscope.envs import CartPole
+from muscope.experiments import decisions, planning, search_course
+from muscope.experiments.lab import Lab
+from muscope.experiments.planning import Planning
+from muscope.subjects import subject
+
+MOVES = 100
 
 
-def test_figure_7_counts_the_first_moves_only(module_tiny, tmp_path):
-    """With a bound on moves, returns are of those moves."""
-    evaluate = dataclasses.replace(module_tiny.evaluate, planning_steps=5)
-    config = dataclasses.replace(module_tiny, evaluate=evaluate)
-    run = muscope.train(config, tmp_path / "run")
-    table = muscope.evaluate(run, ["figure7"]).table_path("figure7")
-    rows = tables.read(table)
-    assert set(rows["most_steps"].to_pylist()) == {5}
-    assert max(rows["length"].to_pylist()) == 5
-    np.testing.assert_array_equal(rows["return"].to_numpy(), rows["length"].to_numpy())
+def lean(state):
+    """Slightly rather the push under the falling pole: always made it balances, drawn it falls."""
+    _, _, angle, velocity = state.physics
+    return Prediction(jnp.where(3 * angle + velocity > 0, 0.01, -0.01) * jnp.array([-1, 1]), 0.0)
 
-    # However many panels there are, the legend lies within the picture.
-    one_leaf = rows.filter(pc.field("leaf") != "value")
-    for given in (rows, one_leaf):
-        figure = figure7.plot({"figure7": given})
+
+@pytest.fixture(scope="module")
+def rows():
+    """Two checkpoints of two agents, episodes bounded."""
+    environment = CartPole()
+    agent = TrueModel(environment, decode, lean)
+    given = subject(
+        {0: [agent, agent], 8: [agent, agent]}, environment, search=SearchConfig(simulations=2)
+    )
+    settings = Planning(simulations=(1, 3), horizon=4, steps=MOVES, episodes=3)
+    block = Lab(given, EvaluateConfig()).block((0, 1))
+    parts = [planning.EXPERIMENT.run(block, settings, step)["figure7"] for step in (0, 8)]
+    return parts[0], parts[1]
+
+
+def test_figure_7_counts_the_first_moves_only(rows):
+    """With a bound on moves, returns are of those moves, here one each."""
+    assert set(rows[0]["most_steps"].to_pylist()) == {MOVES}
+    assert max(rows[0]["length"].to_pylist()) == MOVES
+    np.testing.assert_array_equal(rows[0]["return"].to_numpy(), rows[0]["length"].to_numpy())
+
+
+def test_baselines_are_told_apart(rows):
+    """The greedy prior balances, the sampled one falls."""
+    lengths = {
+        prior: statistics.rows(rows[0], prior=prior)["length"].to_numpy()
+        for prior in ("sampled", "greedy")
+    }
+    assert max(lengths["sampled"]) < MOVES
+    assert min(lengths["greedy"]) == MOVES
+
+
+def test_every_checkpoint_starts_alike_and_every_planner_has_its_rows(rows):
+    """The same agents at two checkpoints play the same episodes; model, leaf, budget, prior."""
+    assert rows[0].drop_columns(["step"]) == rows[1].drop_columns(["step"])
+    combinations = rows[0].group_by(["agent", "model", "leaf", "simulations", "prior"])
+    counts = combinations.aggregate([("episode", "count")])
+    assert counts.num_rows == 2 * (2 + 2 * 2 * 2 * 2)
+    assert set(counts["episode_count"].to_pylist()) == {3}
+
+
+def test_a_true_learned_model_plans_as_the_truth_does(rows):
+    """Learned and true planners of TrueModel draw the same random numbers."""
+    learned, true = (statistics.rows(rows[0], model=model) for model in ("learned", "true"))
+    assert learned.drop_columns(["model"]) == true.drop_columns(["model"])
+
+
+def test_the_legend_lies_within_the_picture(rows):
+    """However many panels there are."""
+    one_leaf = rows[0].filter(pc.field("leaf") != "value")
+    for given in (rows[0], one_leaf):
+        figure = planning.plot({"figure7": given})
         FigureCanvasAgg(figure).draw()
         legend = figure.legends[0].get_window_extent()
         assert legend.x0 >= 0
         assert legend.x1 <= figure.bbox.x1
 
 
-def test_baselines_are_told_apart(module_tiny, tmp_path, monkeypatch):
-    """In place of the sampled prior one action for ever, of the greedy one what balances longer."""
-    environment = envs.make(module_tiny.environment)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"simulations": ()},
+        {"simulations": (4, 1)},
+        {"simulations": (4, 4)},
+        {"simulations": (0, 4)},
+        {"leaves": ()},
+        {"leaves": ("guess",)},
+        {"leaves": ("value", "value")},
+    ],
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"figure7.{next(iter(wrong))}"):
+        Planning(**wrong)
 
-    def for_ever(environment_, agent):
-        return lambda states, key: jnp.zeros(states[0].shape[0], jnp.int32)
 
-    def towards_the_fall(environment_, agent):
-        return lambda states, key: (jax.vmap(environment.observe)(states)[:, 2] > 0).astype(int)
-
-    monkeypatch.setattr(figure7, "prior_policy", for_ever)
-    monkeypatch.setattr(figure7, "greedy_prior_policy", towards_the_fall)
-    run = muscope.train(module_tiny, tmp_path / "run")
-    rows = tables.read(muscope.evaluate(run, ["figure7"]).table_path("figure7"))
-    lengths = {
-        prior: rows.filter(pc.field("prior") == prior)["length"].to_pylist()
-        for prior in figure7.BASELINES
-    }
-    assert max(lengths["sampled"]) < 12 < min(lengths["greedy"])
+@pytest.mark.parametrize(
+    ("experiment", "few"),
+    [
+        (search_course.EXPERIMENT, 8),
+        (planning.EXPERIMENT, (1, 8)),
+        (decisions.EXPERIMENT, 8),
+    ],
+)
+def test_trees_too_deep_for_the_discount_are_refused(experiment, few):
+    """2^16 is beyond 10^4, 2^8 is not; a tree is no deeper than it has simulations."""
+    environment = CartPole()
+    given = subject(TrueModel(environment, decode), environment, discount=0.5)
+    with pytest.raises(ConfigError, match=f"{experiment.name}.horizon"):
+        experiment.check(given, experiment.settings(horizon=16))
+    experiment.check(given, experiment.settings(horizon=8))
+    experiment.check(given, experiment.settings(horizon=16, simulations=few))
