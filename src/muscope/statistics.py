@@ -82,7 +82,7 @@ def means(
     """
     agents = values(table, "agent") if agents is None else list(agents)
     table = rows(table, agent=agents, **axes)
-    table = table.filter(~pc.is_nan(pc.cast(table[column], pa.float64())))
+    table = table.filter(pc.invert(pc.is_nan(pc.cast(table[column], pa.float64()))))
     keys = ["agent", *axes]
     grouped = table.group_by(keys).aggregate([(column, "mean")])
     places = [

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from muscope.agent.base import Agent
-from muscope.envs.base import Environment, State
+from muscope.agent import Agent
+from muscope.envs import Environment, State
 from muscope.evaluation.play import Policy
 
 

@@ -1,252 +1,189 @@
-"""Figure 4: the error of every action sequence against its probability.
-
-Table ``figure4``, one row per (agent, checkpoint, rank), means over states at equal rank:
-
-    agent    int    the agent, 0..P-1
-    step     int    training step of the checkpoint
-    rank     int    0 for the sequence that pi_MuZero is least likely to take, up to A^h - 1;
-                    equal probabilities are ranked at random
-    probability  float  Equation 6
-    error        float  Definition 1 at horizon h
-    alive_error  float  |part of v_hat - v predicted before the true end|
-    ended_error  float  |part of v_hat predicted after the true end|
-    average_reward_error  float  Definition 1 for a model that always predicts the mean reward
-                          under pi_MuZero at these states
-    horizon      int    h
-    n_states     int    M
-    temperature  float  T of Equation 1 at that step
-
-Table ``figure4_states``, one row per (agent, checkpoint, state):
-
-    agent, step  int    as above
-    state        int    number of the state, 0..M-1
-    spearman     float  rank correlation of probability and error over its sequences (ties get
-                        mean ranks); NaN where all errors or all probabilities are equal
-    spread       float  standard deviation of the true values over its sequences
-    likely_error float  mean error weighted by probability: Definition 1 under pi_MuZero
-    mean_error   float  mean error, every sequence weighing the same
-
-and the settings every table has (:data:`muscope.storage.tables.SETTINGS`).
-"""
+"""Figure 4: the error of every action sequence against its probability."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Key
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from muscope import envs, statistics
+from muscope import statistics
 from muscope.agent import Agent
-from muscope.config import Config
-from muscope.envs.base import State
+from muscope.claims import Cells, Claim
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count
+from muscope.envs import State
 from muscope.errors import ConfigError
-from muscope.evaluation.sequences import (
-    all_sequences,
-    behaviour_at,
-    sequence_log_probabilities,
-    true_tree,
-)
-from muscope.evaluation.value_error import (
-    Rewards,
-    predicted_rewards,
-    sequence_error,
-    split_at_the_end,
-    values,
-)
+from muscope.evaluation.sequences import EverySequence, ranked, score_every_sequence
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Lab
+from muscope.experiments.lab import Block, Scope
+from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
+from muscope.subjects import Subject
 
+STREAM = 4
 MOST_SEQUENCES = 65_536
 PANELS = 9
+SCHEMA = Schema(
+    "figure4",
+    "one row per (agent, checkpoint, rank); means over states at equal rank",
+    (
+        AGENT,
+        STEP,
+        integer(
+            "rank",
+            "0 for the sequence that pi_MuZero is least likely to take, up to A^h - 1; equal "
+            "probabilities are ranked at random",
+        ),
+        number("probability", "Equation 6"),
+        number("error", "Definition 1 at horizon h", "return"),
+        number("alive_error", "|part of v_hat - v predicted before the true end|", "return"),
+        number("ended_error", "|part of v_hat predicted after the true end|", "return"),
+        number(
+            "average_reward_error",
+            "Definition 1 for a model that always predicts the mean reward under pi_MuZero at "
+            "these states",
+            "return",
+        ),
+        integer("horizon", "h", "steps"),
+        integer("n_states", "M"),
+        TEMPERATURE,
+    ),
+)
+STATES_SCHEMA = Schema(
+    "figure4_states",
+    "one row per (agent, checkpoint, state)",
+    (
+        AGENT,
+        STEP,
+        integer("state", "number of the state, 0..M-1"),
+        number(
+            "spearman",
+            "rank correlation of probability and error over its sequences (ties get mean ranks); "
+            "NaN where all errors or all probabilities are equal",
+        ),
+        number("spread", "standard deviation of the true values over its sequences", "return"),
+        number(
+            "likely_error",
+            "mean error weighted by probability: Definition 1 under pi_MuZero",
+            "return",
+        ),
+        number("mean_error", "mean error, every sequence weighing the same", "return"),
+    ),
+)
 
-SCHEMA = {
-    "agent": pa.int64(),
-    "step": pa.int64(),
-    "rank": pa.int64(),
-    "probability": pa.float64(),
-    "error": pa.float64(),
-    "alive_error": pa.float64(),
-    "ended_error": pa.float64(),
-    "average_reward_error": pa.float64(),
-    "horizon": pa.int64(),
-    "n_states": pa.int64(),
-    "temperature": pa.float64(),
-}
-STATES_SCHEMA = {
-    "agent": pa.int64(),
-    "step": pa.int64(),
-    "state": pa.int64(),
-    "spearman": pa.float64(),
-    "spread": pa.float64(),
-    "likely_error": pa.float64(),
-    "mean_error": pa.float64(),
-}
+
+@dataclass(frozen=True)
+class AllSequences(Settings):
+    """Figure 4: is the model more wrong where the behaviour policy seldom goes?"""
+
+    section = "figure4"
+
+    horizon: Count = 8
+    """h; all A^h action sequences are scored."""
 
 
-class EverySequence(NamedTuple):
-    """All S = A^h sequences from M states."""
-
-    log_probability: Float[Array, "M S"]
-    """Logarithm of Equation 6."""
-    error: Float[Array, "M S"]
-    alive_error: Float[Array, "M S"]
-    ended_error: Float[Array, "M S"]
-    average_reward_error: Float[Array, "M S"]
-    value: Float[Array, "M S"]
-    """The true value v, Equation 3."""
-
-
-def every_sequence(
-    lab: Lab,
+def score_agent(
+    scope: Scope,
     agent: Agent,
     states: State,
     key: Key[Array, ""],
     temperature: Float[Array, ""] | float,
+    *,
+    horizon: int,
 ) -> EverySequence:
-    """Score all sequences from states [M, ...]; one search per inner node of the true tree."""
-    horizon, actions = lab.config.evaluate.sequence_horizon, lab.environment.spec.num_actions
-    sequences = jnp.asarray(all_sequences(actions, horizon))
-
-    def one_state(state):
-        tree = true_tree(lab.truth, state, horizon)
-        observation = lab.truth.observe(state)
-        predicted = jax.vmap(lambda a: predicted_rewards(agent, observation, a))(sequences)
-        return Rewards(tree.reward, predicted, tree.ended), tree.nodes
-
-    rewards, nodes = jax.vmap(one_state)(states)
-    count = rewards.true.shape[0]
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), nodes)
-    config = lab.config.search
-    policy = behaviour_at(lab.truth, agent, flat, key, config, lab.discount, temperature).reshape(
-        count, -1, actions
-    )
-    log_probability = jax.vmap(lambda p: sequence_log_probabilities(p, actions, horizon))(policy)
-    probability = jnp.exp(log_probability)
-    usual = jnp.mean(jnp.sum(probability[..., None] * rewards.true, axis=1))
-    constant = jnp.full_like(rewards.true, usual)
-    alive, over = split_at_the_end(rewards, lab.discount)
-    return EverySequence(
-        log_probability,
-        sequence_error(rewards.true, rewards.predicted, lab.discount)[..., -1],
-        jnp.abs(alive[..., -1]),
-        jnp.abs(over[..., -1]),
-        sequence_error(rewards.true, constant, lab.discount)[..., -1],
-        values(rewards.true, lab.discount)[..., -1],
+    """One agent on all sequences from states [M, ...]; see :func:`score_every_sequence`."""
+    return score_every_sequence(
+        scope.truth, agent, states, key, scope.search, scope.discount, temperature, horizon
     )
 
 
-RANKED = ("error", "alive_error", "ended_error", "average_reward_error")
+def run(block: Block, settings: AllSequences, step: int) -> Tables:
+    """One checkpoint's model on all sequences of ``figure4.horizon`` actions."""
+    scored = jax.device_get(
+        block.call(
+            score_agent,
+            block.at(step),
+            block.on_policy(step).states,
+            block.keys(step, STREAM),
+            shared=(block.temperature(step),),
+            horizon=settings.horizon,
+        )
+    )
+    return {
+        "figure4": _ranks(block, settings, step, scored),
+        "figure4_states": _states(block, settings, step, scored),
+    }
 
 
-def ranked(found: EverySequence, seed: list[int]) -> dict[str, np.ndarray]:
-    """Means over states at equal rank, least likely sequence first; ties in random order."""
-    log_probability = np.asarray(found.log_probability, np.float64)
-    tie = np.random.default_rng(seed).random(log_probability.shape)
-    order = np.lexsort((tie, log_probability), axis=-1)
-    columns = {name: np.asarray(getattr(found, name), np.float64) for name in RANKED}
-    columns["probability"] = np.exp(log_probability)
-    return {name: np.take_along_axis(x, order, -1).mean(0) for name, x in columns.items()}
+def _ranks(block: Block, settings: AllSequences, step: int, scored: EverySequence) -> pa.Table:
+    """The main table, from arrays [B, M, S]."""
+    curves = [
+        ranked(EverySequence(*(x[i] for x in scored)), [block.evaluate.seed, step, agent])
+        for i, agent in enumerate(block.agents)
+    ]
+    return block.table(
+        SCHEMA,
+        step,
+        settings,
+        rank=np.arange(scored.error.shape[-1]),
+        **{name: np.stack([curve[name] for curve in curves]) for name in curves[0]},
+        horizon=settings.horizon,
+        n_states=block.evaluate.states,
+        temperature=block.temperature(step),
+    )
 
 
-def check(config: Config) -> None:
+def _states(block: Block, settings: AllSequences, step: int, scored: EverySequence) -> pa.Table:
+    """The table of states, from arrays [B, M, S]."""
+    probability = np.exp(np.asarray(scored.log_probability, np.float64))
+    likely = np.sum(probability * scored.error, axis=-1)
+    return block.table(
+        STATES_SCHEMA,
+        step,
+        settings,
+        state=np.arange(block.evaluate.states),
+        spearman=statistics.spearman(scored.log_probability, scored.error),
+        spread=np.std(scored.value, axis=-1),
+        likely_error=likely / np.sum(probability, axis=-1),
+        mean_error=np.mean(scored.error, axis=-1),
+    )
+
+
+def check(subject: Subject, settings: AllSequences) -> None:
     """Refuse more action sequences than fit.
 
     Raises:
         ConfigError: A^h is too large.
 
     """
-    horizon = config.evaluate.sequence_horizon
-    count = envs.make(config.environment).spec.num_actions ** horizon
+    count = subject.environment.spec.num_actions**settings.horizon
     if count > MOST_SEQUENCES:
         raise ConfigError(
-            f"evaluate.sequence_horizon = {horizon} makes {count:,} action sequences, more than "
+            f"figure4.horizon = {settings.horizon} makes {count:,} action sequences, more than "
             f"{MOST_SEQUENCES:,}; lower it."
         )
 
 
-def run(lab: Lab, step: int) -> Tables:
-    """One checkpoint's model on all sequences of ``evaluate.sequence_horizon`` actions."""
-    evaluate = lab.config.evaluate
-    count = lab.environment.spec.num_actions**evaluate.sequence_horizon
-    found = jax.device_get(
-        lab.call(
-            every_sequence,
-            lab.agents(step),
-            lab.on_policy(step).states,
-            lab.keys(step, 4),
-            shared=(lab.temperature(step),),
-        )
-    )
-    per_agent = [EverySequence(*(x[i] for x in found)) for i in range(len(lab.block))]
-    curves = [
-        ranked(one, [evaluate.seed, step, agent])
-        for one, agent in zip(per_agent, lab.block, strict=True)
-    ]
-    ranks = lab.table(
-        SCHEMA,
-        step,
-        rank=np.arange(count),
-        **{name: np.stack([curve[name] for curve in curves]) for name in curves[0]},
-        horizon=evaluate.sequence_horizon,
-        n_states=evaluate.states,
-        temperature=lab.temperature(step),
-    )
-    probability = np.exp(np.asarray(found.log_probability, np.float64))
-    likely = np.sum(probability * found.error, axis=-1)
-    states = lab.table(
-        STATES_SCHEMA,
-        step,
-        state=np.arange(evaluate.states),
-        spearman=statistics.spearman(found.log_probability, found.error),
-        spread=np.std(found.value, axis=-1),
-        likely_error=likely / np.sum(probability, axis=-1),
-        mean_error=np.mean(found.error, axis=-1),
-    )
-    return {"figure4": ranks, "figure4_states": states}
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: AllSequences) -> int:
+    """Every prefix of a sequence is stepped once."""
+    actions = subject.environment.spec.num_actions
+    return evaluate.states * sum(actions ** (d + 1) for d in range(settings.horizon))
 
 
 def plot(given: Tables) -> Figure:
     """Probability and error by rank, a panel per trained checkpoint."""
-    table = given["figure4"]
-    steps = sorted(set(table["step"].to_pylist()))
+    steps = statistics.values(given["figure4"], "step")
     steps = style.few([step for step in steps if step > 0] or steps, PANELS)
     with style.context():
         figure, panels = style.grid(len(steps))
-        twins = []
-        for axes, step in zip(panels, steps, strict=True):
-            right = axes.twinx()
-            twins.append(right)
-            for on, column, colour, name in (
-                (axes, "probability", style.COLOURS["mcts"], "probability"),
-                (right, "error", style.COLOURS["prior"], "value error"),
-            ):
-                ranks, points = statistics.by(table, column, "rank", step=step)
-                style.band(
-                    on,
-                    ranks,
-                    [s.mean for s in points],
-                    [s.standard_error for s in points],
-                    colour,
-                    name,
-                    marker=None,
-                )
-            ranks, points = statistics.by(table, "average_reward_error", "rank", step=step)
-            style.thin(right, ranks, [s.mean for s in points], (4.0, 2.0), "mean reward predicted")
-            spread = statistics.over_agents(
-                *statistics.select(given["figure4_states"], "spread", step=[step])
-            ).mean
-            style.thin(right, ranks[[0, -1]], [spread] * 2, (1.0, 1.5), "spread of true values")
-            axes.set_title(f"{style.thousands(step)} steps", fontsize=9)
-            axes.set_ylim(bottom=0.0)
-            right.grid(False)
-            right.spines["right"].set_visible(True)
-            axes.set_xlabel("rank, unlikely to likely")
+        twins = [axes.twinx() for axes in panels]
+        for axes, right, step in zip(panels, twins, steps, strict=True):
+            _panel(axes, right, given, step)
         top = max(right.get_ylim()[1] for right in twins)
         for right in twins:
             right.set_ylim(0.0, top)
@@ -255,46 +192,86 @@ def plot(given: Tables) -> Figure:
         return figure
 
 
+def _panel(axes: Axes, right: Axes, given: Tables, step: int) -> None:
+    """One checkpoint: probabilities on the left axis, errors on the right one."""
+    table = given["figure4"]
+    for on, column, colour, name in (
+        (axes, "probability", style.COLOURS["mcts"], "probability"),
+        (right, "error", style.COLOURS["prior"], "value error"),
+    ):
+        ranks, points = statistics.curve(table, column, "rank", step=step)
+        mean, error = [s.mean for s in points], [s.standard_error for s in points]
+        style.band(on, ranks, mean, error, colour, name, marker=None)
+    ranks, points = statistics.curve(table, "average_reward_error", "rank", step=step)
+    style.thin(right, ranks, [s.mean for s in points], (4.0, 2.0), "mean reward predicted")
+    spread = statistics.summary(given["figure4_states"], "spread", step=step).mean
+    style.thin(right, ranks[[0, -1]], [spread] * 2, (1.0, 1.5), "spread of true values")
+    axes.set_title(f"{style.thousands(step)} steps", fontsize=9)
+    axes.set_ylim(bottom=0.0)
+    right.grid(False)
+    right.spines["right"].set_visible(True)
+    axes.set_xlabel("rank, unlikely to likely")
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table, states = given["figure4"], given["figure4_states"]
-    steps = sorted(set(states["step"].to_pylist()))
-    agents = len(set(table["agent"].to_pylist()))
-    found = []
-    for step in steps:
-        agent, value = statistics.select(states, "spearman", step=[step])
-        mean, _, n = statistics.over_agents(agent, value)
-        some = "" if n == agents else f" ({n} agents)"
-        number = f"{mean:+.2f}" if n else "undefined"
-        found.append(f"{number} at {style.thousands(step)}{some}")
+    agents = len(statistics.values(table, "agent"))
+    correlations = []
+    for step, spearman in zip(*statistics.curve(states, "spearman", "step"), strict=True):
+        mean = f"{spearman.mean:+.2f}" if spearman.n else "undefined"
+        some = "" if spearman.n == agents else f" ({spearman.n} agents)"
+        correlations.append(f"{mean} at {style.thousands(step)}{some}")
     return (
-        f"All {len(set(table['rank'].to_pylist()))} sequences of {table['horizon'][0]} actions "
-        f"from {table['n_states'][0]} on-policy states, ranked by their probability under the "
-        "behaviour policy (blue, left axis), with the learned model's value error at equal "
-        f"rank (orange, right axis). Means over states, then over {agents} agents; bands are one "
-        "standard error over agents. Thin lines: the error of a model that always predicts the "
-        "mean reward, and the standard deviation of the true values over sequences. Spearman's "
-        f"rank correlation of the two, mean over states and agents: {', '.join(found)}."
+        f"All {len(statistics.values(table, 'rank'))} sequences of "
+        f"{statistics.first(table, 'horizon')} actions from "
+        f"{statistics.first(table, 'n_states')} on-policy states, ranked by their probability "
+        "under the behaviour policy (blue, left axis), with the learned model's value error at "
+        f"equal rank (orange, right axis). Means over states, then over {agents} agents; bands "
+        "are one standard error over agents. Thin lines: the error of a model that always predicts "
+        "the mean reward, and the standard deviation of the true values over sequences. Spearman's "
+        f"rank correlation of the two, mean over states and agents: {', '.join(correlations)}."
     )
 
 
-def settings(config: Config) -> dict[str, object]:
-    """What Figure 4's rows depend on."""
-    evaluate = config.evaluate
-    return {
-        "episodes": evaluate.episodes,
-        "states": evaluate.states,
-        "sequence_horizon": evaluate.sequence_horizon,
-    }
+def _unlikely_is_wrong(cells: Cells) -> np.ndarray:
+    return -cells.mean("spearman", step=cells.positive()).mean(axis=1)
 
 
-EXPERIMENT: Experiment = Experiment(
+def _more_so(cells: Cells) -> np.ndarray:
+    correlation = cells.mean("spearman", step=cells.positive(least=2))
+    half = correlation.shape[1] // 2
+    return correlation[:, :half].mean(axis=1) - correlation[:, half:].mean(axis=1)
+
+
+CLAIMS = (
+    Claim(
+        "5",
+        "The less likely the behaviour policy is to take a sequence, the larger its error.",
+        "minus Spearman's correlation of probability and error, mean over states and trained "
+        "checkpoints",
+        "figure4_states",
+        _unlikely_is_wrong,
+    ),
+    Claim(
+        "6",
+        "... and more so with more training.",
+        "Spearman's correlation in the first half of the trained checkpoints less the second's",
+        "figure4_states",
+        _more_so,
+    ),
+)
+
+EXPERIMENT = Experiment(
     name="figure4",
     title="Figure 4: every action sequence",
-    settings=settings,
+    tables=(SCHEMA, STATES_SCHEMA),
     run=run,
     plot=plot,
     caption=caption,
-    tables=("figure4_states",),
+    settings=AllSequences,
+    claims=CLAIMS,
+    cost=cost,
     check=check,
+    number=STREAM,
 )

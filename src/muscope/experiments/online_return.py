@@ -1,98 +1,98 @@
-"""Figure 2: online return of MCTS and of the policy prior through training.
-
-Table ``figure2``, one row per episode:
-
-    agent    int    the agent, 0..P-1
-    step     int    training step of the checkpoint
-    policy   str    'mcts': sampled from Equation 1; 'prior': sampled from the policy head
-    episode  int    episode number within (agent, step, policy)
-    return   float  undiscounted return
-    length   int    steps until termination or the time limit
-    temperature  float  T of Equation 1 at that step (the prior has none: 1)
-
-and the settings every table has (:data:`muscope.storage.tables.SETTINGS`).
-"""
+"""Figure 2: online return of MCTS and of the policy prior through training."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Array, Key
 from matplotlib.figure import Figure
 
 from muscope import statistics
 from muscope.agent import Agent
+from muscope.claims import Cells, Claim
+from muscope.config import EvaluateConfig, Settings
 from muscope.evaluation.play import Scores, play, prior_policy
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Lab, interleave
+from muscope.experiments.lab import Block, Scope, interleave
+from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
+from muscope.subjects import Subject
 
-POLICIES = ("mcts", "prior")
-SCHEMA = {
-    "agent": pa.int64(),
-    "step": pa.int64(),
-    "policy": pa.string(),
-    "episode": pa.int64(),
-    "return": pa.float64(),
-    "length": pa.int64(),
-    "temperature": pa.float64(),
-}
+STREAM = 1
+"""Random stream of the prior's episodes; those of MCTS are the on-policy episodes."""
+POLICIES = {"mcts": "MCTS", "prior": "policy prior"}
+"""Values of the column ``policy``, with their names in the picture."""
+SCHEMA = Schema(
+    "figure2",
+    "one row per episode",
+    (
+        AGENT,
+        STEP,
+        text("policy", "'mcts': sampled from Equation 1; 'prior': sampled from the policy head"),
+        integer("episode", "number of the episode within (agent, step, policy)"),
+        number("return", "undiscounted return", "return"),
+        integer("length", "until termination or the time limit", "steps"),
+        number("temperature", "T of Equation 1 at that step (the prior has none: 1)"),
+    ),
+)
 
 
-def run(lab: Lab, step: int) -> Tables:
+@dataclass(frozen=True)
+class OnlineReturn(Settings):
+    """Figure 2: how much does acting by search return, and how much the policy prior?"""
+
+    section = "figure2"
+
+
+def prior_scores(scope: Scope, agent: Agent, key: Key[Array, ""]) -> Scores:
+    """Episodes of one agent's policy prior; ``key`` is consumed."""
+    policy = prior_policy(scope.environment, agent)
+    return play(scope.environment, policy, scope.evaluate.episodes, key)
+
+
+def run(block: Block, settings: OnlineReturn, step: int) -> Tables:
     """Episodes of both policies at one checkpoint."""
-    prior = lab.call(_prior_scores, lab.agents(step), lab.keys(step, 1))
+    prior = block.call(prior_scores, block.at(step), block.keys(step, STREAM))
     parts = [
-        lab.table(
+        block.table(
             SCHEMA,
             step,
-            policy=np.array(policy),
-            episode=np.arange(lab.config.evaluate.episodes),
-            **{"return": np.asarray(scores.score), "length": np.asarray(scores.length)},
-            temperature=np.array(temperature),
+            settings,
+            policy=policy,
+            episode=np.arange(block.evaluate.episodes),
+            **{"return": scores.score, "length": scores.length},
+            temperature=temperature,
         )
         for policy, scores, temperature in (
-            ("mcts", lab.on_policy(step).scores, lab.temperature(step)),
+            ("mcts", block.on_policy(step).scores, block.temperature(step)),
             ("prior", prior, 1.0),
         )
     ]
-    return {"figure2": interleave(parts, len(lab.block))}
+    return {"figure2": interleave(parts, len(block.agents))}
 
 
-def _prior_scores(lab: Lab, agent: Agent, key: Key[Array, ""]) -> Scores:
-    policy = prior_policy(lab.environment, agent)
-    return play(lab.environment, policy, lab.config.evaluate.episodes, key)
-
-
-def curves(table: pa.Table) -> dict[str, list[tuple[int, statistics.Summary]]]:
-    """Per policy, (step, mean ± standard error over agents) through training."""
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in SCHEMA}
-    found: dict[str, list[tuple[int, statistics.Summary]]] = {}
-    for policy in POLICIES:
-        found[policy] = []
-        for step in np.unique(columns["step"]):
-            chosen = (columns["step"] == step) & (columns["policy"] == policy)
-            summary = statistics.over_agents(columns["agent"][chosen], columns["return"][chosen])
-            found[policy].append((int(step), summary))
-    return found
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: OnlineReturn) -> int:
+    """Both policies play every episode."""
+    return 2 * evaluate.episodes * subject.environment.spec.time_limit
 
 
 def plot(given: Tables) -> Figure:
     """Mean return ± standard error over agents, MCTS against the policy prior."""
     table = given["figure2"]
-    names = {"mcts": "MCTS", "prior": "policy prior"}
     with style.context():
         figure, axes = style.single()
-        for policy, points in curves(table).items():
+        for policy, name in POLICIES.items():
+            steps, points = statistics.curve(table, "return", "step", policy=policy)
             style.band(
                 axes,
-                [step for step, _ in points],
-                [s.mean for _, s in points],
-                [s.standard_error for _, s in points],
+                steps,
+                [s.mean for s in points],
+                [s.standard_error for s in points],
                 style.COLOURS[policy],
-                names[policy],
+                name,
             )
-        style.training_axis(axes, sorted(set(table["step"].to_pylist())))
+        style.training_axis(axes, statistics.values(table, "step"))
         axes.set_ylabel("return")
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         axes.legend()
@@ -102,22 +102,40 @@ def plot(given: Tables) -> Figure:
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["figure2"]
-    agents = len(set(table["agent"].to_pylist()))
-    episodes = len(set(table["episode"].to_pylist()))
-    simulations = table["simulations"][0].as_py()
     return (
-        f"Undiscounted return of MCTS ({simulations} simulations, actions sampled from "
-        f"Equation 1, no exploration noise) and of the policy prior at checkpoints through "
-        f"training. Lines are means over {agents} agents, {episodes} episodes each; bands are "
-        "one standard error over agents."
+        f"Undiscounted return of MCTS ({statistics.first(table, 'simulations')} simulations, "
+        "actions sampled from Equation 1, no exploration noise) and of the policy prior at "
+        "checkpoints through training. Lines are means over "
+        f"{len(statistics.values(table, 'agent'))} agents, "
+        f"{len(statistics.values(table, 'episode'))} episodes each; bands are one standard error "
+        "over agents."
     )
 
 
-EXPERIMENT: Experiment = Experiment(
+def _mcts_less_prior(cells: Cells) -> np.ndarray:
+    mean = cells.mean("return", step=cells.positive(), policy=["mcts", "prior"])
+    return (mean[..., 0] - mean[..., 1]).mean(axis=1)
+
+
+CLAIMS = (
+    Claim(
+        "1",
+        "MCTS returns more than the policy prior through training.",
+        "return of MCTS less the prior's, mean over trained checkpoints",
+        "figure2",
+        _mcts_less_prior,
+    ),
+)
+
+EXPERIMENT = Experiment(
     name="figure2",
     title="Figure 2: online return",
-    settings=lambda config: {"episodes": config.evaluate.episodes},
+    tables=(SCHEMA,),
     run=run,
     plot=plot,
     caption=caption,
+    settings=OnlineReturn,
+    claims=CLAIMS,
+    cost=cost,
+    number=STREAM,
 )

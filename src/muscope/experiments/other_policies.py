@@ -1,101 +1,116 @@
 """Figure 5: one checkpoint's model on the policies of all the others.
 
-Table ``figure5``, one row per (agent, model's checkpoint X, policy's checkpoint Y):
-
-    agent        int    the agent, 0..P-1
-    model_step   int    X: training step of the model; the states are X's on-policy states
-    policy_step  int    Y: training step of the behaviour policy that is followed
-    error        float  Definition 2 at horizon h, mean over states
-    standard_error   float  Monte Carlo standard error at one state (from R), mean over states
-    states_error     float  standard error of ``error`` as a mean over the M states
-    spread       float  standard deviation of the true values over R, mean over states
-    horizon      int    h
-    n_states     int    M
-    n_sequences  int    R
-    temperature  float  T of Equation 1 at Y
-
-and the settings every table has (:data:`muscope.storage.tables.SETTINGS`).  A row (X) shares
-its states and its random numbers, so only comparisons within a row mean anything; the
-diagonal is Figure 3 at the same horizon.
+A row of the matrix (one model, X) shares its states and its random numbers, so only comparisons
+within a row mean anything.  The diagonal is Figure 3 at the same horizon and number of sequences.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from muscope import statistics
-from muscope.experiments import figure3, style
-from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Lab
+from muscope.claims import Cells, Claim
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count, Whole
+from muscope.experiments import style
+from muscope.experiments.base import Experiment, Tables, every
+from muscope.experiments.lab import Block
+from muscope.experiments.own_policy import STREAM, evaluate_policy
+from muscope.storage.schema import AGENT, Schema, integer, number
+from muscope.subjects import Subject
 
-SCHEMA = {
-    "agent": pa.int64(),
-    "model_step": pa.int64(),
-    "policy_step": pa.int64(),
-    "error": pa.float64(),
-    "standard_error": pa.float64(),
-    "states_error": pa.float64(),
-    "spread": pa.float64(),
-    "horizon": pa.int64(),
-    "n_states": pa.int64(),
-    "n_sequences": pa.int64(),
-    "temperature": pa.float64(),
-}
-KEPT = ("error", "standard_error", "states_error", "spread")
+SCHEMA = Schema(
+    "figure5",
+    "one row per (agent, model's checkpoint X, policy's checkpoint Y); errors are means over "
+    "states",
+    (
+        AGENT,
+        integer("model_step", "X: training step of the model, whose on-policy states they are"),
+        integer("policy_step", "Y: training step of the behaviour policy that is followed"),
+        number("error", "Definition 2 at horizon h", "return"),
+        number("standard_error", "Monte Carlo standard error at one state (from R)", "return"),
+        number("states_error", "standard error of error as a mean over the M states", "return"),
+        number("spread", "standard deviation of the true values over R", "return"),
+        integer("horizon", "h", "steps"),
+        integer("n_states", "M"),
+        integer("n_sequences", "R"),
+        number("temperature", "T of Equation 1 at Y"),
+    ),
+)
+MEASURES = ("error", "standard_error", "states_error", "spread")
+"""Columns that :class:`muscope.evaluation.behaviour.PolicyReport` fills, at its last horizon."""
 
 
-def run(lab: Lab, step: int) -> Tables:
+@dataclass(frozen=True)
+class OtherPolicies(Settings):
+    """Figure 5: how wrong is the model on the policies of other checkpoints?"""
+
+    section = "figure5"
+
+    sequences: Count = 32
+    """R, Monte Carlo action sequences per state."""
+    horizon: Whole = 0
+    """h; 0 for K, the steps that the model was trained to look ahead."""
+
+
+def run(block: Block, settings: OtherPolicies, step: int) -> Tables:
     """One row of the matrix: the model of ``step`` on every checkpoint's policy."""
-    states, keys = lab.on_policy(step).states, lab.keys(step, 2)
-    row = [
-        lab.call(
-            figure3.evaluate_policy,
-            lab.agents(step),
-            lab.agents(other),
+    horizon = settings.horizon or block.subject.unroll
+    others = every(block.subject, block.evaluate, settings)
+    states, keys = block.on_policy(step).states, block.keys(step, STREAM)
+    reports = [
+        block.call(
+            evaluate_policy,
+            block.at(step),
+            block.at(other),
             states,
             keys,
-            shared=(lab.temperature(other),),
+            shared=(block.temperature(other),),
+            sequences=settings.sequences,
+            horizon=horizon,
         )
-        for other in lab.steps
+        for other in others
     ]
-    columns = {
-        name: np.stack([np.asarray(getattr(cell, name))[:, -1] for cell in row], axis=1)
-        for name in KEPT
+    measures = {
+        name: np.stack([np.asarray(getattr(report, name))[:, -1] for report in reports], axis=1)
+        for name in MEASURES
     }
-    table = lab.table(
+    table = block.table(
         SCHEMA,
         step,
+        settings,
         model_step=step,
-        policy_step=np.array(lab.steps),
-        **columns,
-        horizon=lab.horizon,
-        n_states=lab.config.evaluate.states,
-        n_sequences=lab.config.evaluate.sequences,
-        temperature=np.array([lab.temperature(other) for other in lab.steps]),
+        policy_step=others,
+        **measures,
+        horizon=horizon,
+        n_states=block.evaluate.states,
+        n_sequences=settings.sequences,
+        temperature=[block.temperature(other) for other in others],
     )
     return {"figure5": table}
 
 
-def matrices(table: pa.Table) -> tuple[list[int], np.ndarray]:
-    """The checkpoints and the errors [P, X, Y]."""
-    steps = sorted(set(table["model_step"].to_pylist()))
-    columns = [table[name].to_numpy() for name in ("policy_step", "model_step", "agent")]
-    errors = table["error"].to_numpy()[np.lexsort(columns)]
-    return steps, errors.reshape(-1, len(steps), len(steps))
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: OtherPolicies) -> int:
+    """Every state's sequences are followed under every checkpoint's policy."""
+    followed = evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
+    return followed * len(every(subject, evaluate, settings))
 
 
-def diagonal_rows(table: pa.Table) -> np.ndarray:
-    """Per agent, in how many rows the diagonal is the smallest error. [P]"""
-    _, errors = matrices(table)
-    return is_least(errors).sum(axis=1)
+def matrices(table: pa.Table) -> tuple[list[int], Float[np.ndarray, "P X Y"]]:
+    """The checkpoints and the errors of each agent's models X on its policies Y."""
+    steps = statistics.values(table, "model_step")
+    return steps, statistics.means(table, "error", model_step=steps, policy_step=steps)
 
 
-def is_least(errors: np.ndarray) -> np.ndarray:
-    """Whether the diagonal of [P, X, X] is below every other error of its row. [P, X]"""
+def is_least(errors: Float[np.ndarray, "P X X"]) -> Bool[np.ndarray, "P X"]:
+    """Whether the diagonal is below every other error of its row."""
     index = np.arange(errors.shape[1])
     own = errors[:, index, index]
     others = np.where(np.eye(len(index), dtype=bool), np.inf, errors)
@@ -139,30 +154,68 @@ def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["figure5"]
     steps, errors = matrices(table)
-    rows = diagonal_rows(table)
-    noise = statistics.over_agents(*statistics.select(table, "standard_error"))
+    least = is_least(errors).sum(axis=1)
+    noise = statistics.summary(table, "standard_error")
     resolution = (
         f" Monte Carlo standard error of one state's value: {noise.mean:.2g} on average."
         if noise.n
         else ""
     )
     return (
-        f"Left: value error (Definition 2, h = {table['horizon'][0]}) of the model at step X on "
-        f"the behaviour policy at step Y of the same agent, mean over {len(errors)} agents; "
-        f"{table['n_states'][0]} states on-policy at X, {table['n_sequences'][0]} action sequences "
-        "each. Shades compare within a row only; the diagonal is outlined, a dot marks the row's "
-        "minimum. Right: how many agents have their row's minimum there. The diagonal is below all "
-        f"others in {', '.join(map(str, rows[:8]))}{', ...' if len(rows) > 8 else ''} of "
-        f"{len(steps)} rows, agent by agent.{resolution}"
+        f"Left: value error (Definition 2, h = {statistics.first(table, 'horizon')}) of the model "
+        "at step X on the behaviour policy at step Y of the same agent, mean over "
+        f"{len(errors)} agents; {statistics.first(table, 'n_states')} states on-policy at X, "
+        f"{statistics.first(table, 'n_sequences')} action sequences each. Shades compare within a "
+        "row only; the diagonal is outlined, a dot marks the row's minimum. Right: how many agents "
+        "have their row's minimum there. The diagonal is below all others in "
+        f"{', '.join(map(str, least[:8]))}{', ...' if len(least) > 8 else ''} of {len(steps)} "
+        f"rows, agent by agent.{resolution}"
     )
 
 
-EXPERIMENT: Experiment = Experiment(
+MOST_ROWS = 0.5
+"""Claim 7: the diagonal must be the minimum in more than this share of the rows."""
+
+
+def _diagonal(cells: Cells) -> np.ndarray:
+    steps = cells.positive("model_step", least=2)
+    error = cells.mean("error", model_step=steps, policy_step=steps)
+    return is_least(error).mean(axis=1) - MOST_ROWS
+
+
+def _early_on_late(cells: Cells) -> np.ndarray:
+    steps = cells.positive("model_step", least=2)
+    error = cells.mean("error", {"model_step": steps[0]}, policy_step=[steps[0], steps[-1]])
+    return error[:, 1] - error[:, 0]
+
+
+CLAIMS = (
+    Claim(
+        "7",
+        "Each model is most accurate on the policy of its own step.",
+        f"share of trained rows whose minimum is the diagonal, less {MOST_ROWS:g}",
+        "figure5",
+        _diagonal,
+    ),
+    Claim(
+        "8",
+        "Early models evaluate later policies badly.",
+        "error of the first trained model on the last policy less that on its own",
+        "figure5",
+        _early_on_late,
+    ),
+)
+
+EXPERIMENT = Experiment(
     name="figure5",
     title="Figure 5: one step's model, another step's policy",
-    settings=figure3.settings,
+    tables=(SCHEMA,),
     run=run,
     plot=plot,
     caption=caption,
+    settings=OtherPolicies,
+    claims=CLAIMS,
+    cost=cost,
     across=True,
+    number=STREAM,
 )
