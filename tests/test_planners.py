@@ -5,21 +5,17 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
 import pytest
-from cart_pole_state import decode
-from scipy.stats import spearmanr
-from tabular import NEXT, REWARD, TERMINAL, WRONG, TabularMDP, TabularState, perfect_agent
+from tabular import NEXT, REWARD, TERMINAL, TabularMDP, TabularState, perfect_agent
+from value_error_by_hand import WRONG, decode
 
 from muscope.agent import TrueModel
 from muscope.config import SearchConfig
 from muscope.envs import CartPole, Transition
-from muscope.evaluation.decisions import action_values, best_value, value_of
 from muscope.evaluation.planned_play import greedy, planner_policy
 from muscope.evaluation.planners import Planner, plan, planner_parts
 from muscope.evaluation.play import play_from, starts
 from muscope.evaluation.trajectories import plan_in_pairs, regularisation
-from muscope.experiments import decisions
 from muscope.search import Parts, search
 
 GAMMA = 0.9
@@ -308,81 +304,3 @@ def test_depth_limited_search_is_the_plain_one_if_the_limit_is_never_reached():
     np.testing.assert_array_equal(limited.visits, free.visits)
     np.testing.assert_allclose(limited.value, free.value, rtol=1e-6)
     assert parts.trace is None
-
-
-def test_action_values_are_exact_for_a_deterministic_prior():
-    """After the action the prior always takes action 0: 0 -> 1 -> 2 -> 2, 3 -> 3."""
-    logits = np.tile([40.0, -40.0], (5, 1))
-    q = action_values(
-        TabularMDP(),
-        perfect_agent(logits=logits),
-        TabularState(jnp.arange(4)),
-        jax.random.key(0),
-        4,
-        4,
-        GAMMA,
-    )
-    assert q.shape == (4, 4, 2)
-    q = q.mean(axis=0)
-    for state in range(4):
-        for action in (0, 1):
-            place, total = NEXT[state, action], REWARD[state, action]
-            for k in range(1, 5):
-                total += GAMMA**k * REWARD[place, 0]
-                place = NEXT[place, 0]
-            np.testing.assert_allclose(q[state, action], total, rtol=1e-5)
-
-
-def test_a_decisions_value_is_that_of_the_most_visited_actions():
-    q = jnp.array([[1.0, 2.0, 6.0]])
-    visits = jnp.array([[5.0, 1.0, 2.0], [3.0, 0.0, 3.0]])
-    np.testing.assert_array_equal(value_of(jnp.tile(q, (2, 1)), visits), [1.0, 3.5])
-
-
-def test_the_best_value_is_chosen_and_valued_on_different_episodes():
-    noise = jax.random.normal(jax.random.key(0), (32, 4000, 2))
-    assert abs(float(best_value(noise).mean())) < 0.01
-    assert float(noise.mean(axis=0).max(axis=-1).mean()) > 0.08
-    known = jnp.tile(jnp.array([[1.0, 3.0]]), (4, 5, 1))
-    np.testing.assert_allclose(best_value(known), 3.0)
-
-
-def test_fifths_are_made_within_each_agent():
-    error = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 10.0, 11.0, 12.0, 13.0, 14.0])
-    table = pa.table(
-        {
-            "agent": [0] * 5 + [1] * 5,
-            "state": [*range(5), *range(5)],
-            "step": [8] * 10,
-            "model": ["true"] * 10,
-            "prior": ["policy"] * 10,
-            "model_error": error,
-            "improvement": error % 10,
-        }
-    )
-    errors, gains = decisions.by_error(table, 8, "true", "policy")
-    np.testing.assert_allclose(errors, [5.0, 6.0, 7.0, 8.0, 9.0])
-    np.testing.assert_allclose([g.mean for g in gains], [0.0, 1.0, 2.0, 3.0, 4.0])
-
-
-def test_the_correlation_is_of_the_error_with_what_the_learned_model_loses():
-    """Two agents with three states; the second loses nothing, so it has none."""
-    error = [[1.0, 2.0, 4.0], [1.0, 2.0, 3.0]]
-    learned, true = [[0.0, 1.0, -1.0], [1.0, 2.0, 3.0]], [[2.0, 1.0, 3.0], [1.0, 2.0, 3.0]]
-    rows = [
-        {
-            "agent": agent,
-            "step": 8,
-            "state": state,
-            "model": model,
-            "prior": "policy",
-            "model_error": error[agent][state],
-            "improvement": gain[agent][state],
-        }
-        for model, gain in (("learned", learned), ("true", true))
-        for agent in (1, 0)
-        for state in (2, 0, 1)
-    ]
-    correlation = decisions.explained(pa.Table.from_pylist(rows), 8, "policy")
-    np.testing.assert_allclose(correlation[0], spearmanr(error[0], [2.0, 0.0, 4.0]).statistic)
-    assert np.isnan(correlation[1])

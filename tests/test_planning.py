@@ -4,15 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from cart_pole_state import decode
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from value_error_by_hand import block_of, decode
 
 from muscope import ConfigError, statistics
 from muscope.agent import Prediction, TrueModel
-from muscope.config import EvaluateConfig, SearchConfig
+from muscope.config.base import from_dict
 from muscope.envs import CartPole
 from muscope.experiments import decisions, planning, search_course
-from muscope.experiments.lab import Lab
 from muscope.experiments.planning import Planning
 from muscope.subjects import subject
 
@@ -30,13 +29,10 @@ def rows():
     """Two checkpoints of two agents, episodes bounded."""
     environment = CartPole()
     agent = TrueModel(environment, decode, lean)
-    given = subject(
-        {0: [agent, agent], 8: [agent, agent]}, environment, search=SearchConfig(simulations=2)
-    )
+    block = block_of([agent, agent], temperature=1.0, environment=environment)
     settings = Planning(simulations=(1, 3), horizon=4, steps=MOVES, episodes=3)
-    block = Lab(given, EvaluateConfig()).block((0, 1))
-    parts = [planning.EXPERIMENT.run(block, settings, step)["figure7"] for step in (0, 8)]
-    return parts[0], parts[1]
+    parts = [planning.EXPERIMENT.run(block, settings, step)["figure7"] for step in (0, 4)]
+    return parts
 
 
 def test_figure_7_counts_the_first_moves_only(rows):
@@ -85,18 +81,18 @@ def test_the_legend_lies_within_the_picture(rows):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"simulations": ()},
-        {"simulations": (4, 1)},
-        {"simulations": (4, 4)},
-        {"simulations": (0, 4)},
-        {"leaves": ()},
-        {"leaves": ("guess",)},
-        {"leaves": ("value", "value")},
+        {"simulations": []},
+        {"simulations": [4, 1]},
+        {"simulations": [4, 4]},
+        {"simulations": [0, 4]},
+        {"leaves": []},
+        {"leaves": ["guess"]},
+        {"leaves": ["value", "value"]},
     ],
 )
 def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ConfigError, match=f"figure7.{next(iter(wrong))}"):
-        Planning(**wrong)
+    with pytest.raises(ConfigError, match=rf"figure7\.{next(iter(wrong))}"):
+        from_dict(wrong, Planning)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +107,7 @@ def test_trees_too_deep_for_the_discount_are_refused(experiment, few):
     """2^16 is beyond 10^4, 2^8 is not; a tree is no deeper than it has simulations."""
     environment = CartPole()
     given = subject(TrueModel(environment, decode), environment, discount=0.5)
-    with pytest.raises(ConfigError, match=f"{experiment.name}.horizon"):
+    with pytest.raises(ConfigError, match=rf"{experiment.name}\.horizon"):
         experiment.check(given, experiment.settings(horizon=16))
     experiment.check(given, experiment.settings(horizon=8))
     experiment.check(given, experiment.settings(horizon=16, simulations=few))
