@@ -111,3 +111,47 @@ class CounterEnvironment(HostEnvironment):
 
     def reward(self, points):
         return jnp.sign(points)
+
+
+@dataclass(frozen=True)
+class FaultyMaker:
+    """Makes counters with one fault each."""
+
+    fault: str
+
+    def __call__(self) -> Faulty:
+        return Faulty(self.fault)
+
+
+class Faulty:
+    """Adds actions up, and does one thing that a true model must not do."""
+
+    def __init__(self, fault: str):
+        self.fault = fault
+        self.steps = 0
+
+    def reset(self, start: int) -> HostStep:
+        self.steps += self.fault == "counts resets"
+        return self._at(start + 7 * (self.steps if self.fault == "counts resets" else 0), 0.0)
+
+    def step(self, snapshot: bytes, action: int) -> HostStep:
+        value = int.from_bytes(snapshot, "little")
+        self.steps += 1
+        if self.fault == "fails":
+            raise ValueError("stuck\nfor good")
+        if self.fault == "differs by process":
+            return self._at(value + action, float(id(self)))
+        if self.fault == "seldom random" and np.random.default_rng().random() < 0.1:
+            return self._at(value + action + 1, 0.0)
+        if self.fault == "tires":
+            return self._at(value + action, float(self.steps > 5))
+        moved = self._at(value + action, 0.0)
+        if self.fault == "ends at times":
+            moved = moved._replace(over=self.steps % 2 == 0)
+        if self.fault == "stamps":
+            moved = moved._replace(snapshot=moved.snapshot + bytes([self.steps % 256]))
+        return moved
+
+    def _at(self, value: int, reward: float) -> HostStep:
+        view = np.array([value, value], np.float32)
+        return HostStep(value.to_bytes(2, "little"), view, reward, False)

@@ -10,19 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from host_models import CounterEnvironment, CounterMaker, host_cart_pole
+from host_models import CounterEnvironment, CounterMaker, FaultyMaker, host_cart_pole
 
 from muscope.config.environment import HostConfig
 from muscope.envs import CartPole, CartPoleState, training_view
-from muscope.envs.host import host_errors
+from muscope.envs.base import Spec
+from muscope.envs.host import HostEnvironment, Layout, host_errors
 from muscope.envs.simulator import Memo, Simulator, simulator
 from muscope.envs.workers import HostStep, Pool, Work
-from muscope.errors import HostError
+from muscope.errors import ConfigError, HostError
 from muscope.evaluation import value_error
 from muscope.runtime import agents_mesh, over_agents
 
 HERE = HostConfig(workers=1)
 THREE = jnp.int32(3)
+VIEW = jax.ShapeDtypeStruct((2,), np.float32)
 
 
 @pytest.fixture
@@ -279,3 +281,33 @@ def _alive(pid):
 def test_environments_of_one_model_share_their_workers(tmp_path):
     a, b = (CounterEnvironment(tmp_path, HERE) for _ in range(2))
     assert a.simulator is b.simulator is simulator(CounterMaker(tmp_path), HERE)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("counts resets", "the reset to start 0 gave another observation and snapshot"),
+        ("differs by process", "step 1 from start 0 gave another reward when"),
+        (
+            "seldom random",
+            "gave another observation and snapshot when it was repeated; it is random",
+        ),
+        ("tires", r"step \d from start 0 gave another reward when"),
+        ("ends at times", r"step \d from start 0 gave another end when"),
+        ("stamps", "step 1 from start 0 gave another snapshot when"),
+        ("fails", "the model of 'faulty' failed when it was tried: ValueError: stuck"),
+    ],
+)
+def test_a_model_that_cannot_be_the_truth_is_refused(fault, message):
+    spec, layout = Spec("faulty", 2, (2,), 10), Layout(2, VIEW, starts=3)
+    with pytest.raises(ConfigError, match=message) as caught:
+        HostEnvironment(spec, FaultyMaker(fault), layout, HERE)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_fault_passes_and_must_fit_its_layout():
+    spec, maker = Spec("faulty", 2, (2,), 10), FaultyMaker("none")
+    HostEnvironment(spec, maker, Layout(2, VIEW, starts=3), HERE)
+    wrong = Layout(2, jax.ShapeDtypeStruct((), np.float32), starts=3)
+    with pytest.raises(ConfigError, match="its layout says"):
+        HostEnvironment(spec, maker, wrong, HERE)

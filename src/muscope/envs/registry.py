@@ -151,7 +151,7 @@ def is_maker(given: Any) -> bool:
     return isinstance(given, type) or (callable(given) and not isinstance(given, Environment))
 
 
-def _called(name: str, maker: Callable[..., Environment], arguments: list[Any]) -> Environment:
+def _called(name: str, maker: Callable[..., Any], arguments: list[Any]) -> Any:
     try:
         return maker(*arguments)
     except MuscopeError:
