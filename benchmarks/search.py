@@ -32,9 +32,10 @@ import jax.numpy as jnp
 import mctx
 import numpy as np
 
-from muscope.agent import MuZero, NetworkConfig, build
+from muscope.agent import MuZero, build
+from muscope.config import NetworkConfig, SearchConfig
 from muscope.envs.base import Spec
-from muscope.search import SearchConfig, learned_parts, search
+from muscope.search import learned_parts, search
 
 DISCOUNT = 0.997
 ACTIONS = 2

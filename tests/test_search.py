@@ -12,12 +12,12 @@ import pytest
 from naive_search import naive_search, naive_tree
 from tabular import NEXT, TabularMDP, optimal_q, perfect_agent
 
-from muscope.agent import NetworkConfig, build
+from muscope.agent import build
+from muscope.config import NetworkConfig, SearchConfig
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError
 from muscope.search import (
     Parts,
-    SearchConfig,
     behaviour_policy,
     learned_parts,
     mix_root_noise,
