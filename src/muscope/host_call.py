@@ -43,7 +43,6 @@ def host_call(on_host: Callable[..., None], shapes: Any, *arguments: Any) -> Any
         arguments: pytrees of arrays.
 
     """
-
     rank = jax.tree.leaves(arguments)[0].ndim
 
     def run(outputs: Any, inputs: Any) -> None:
