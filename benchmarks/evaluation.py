@@ -13,37 +13,30 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import time
 from typing import Any
 
 from muscope import open_run, runtime
-from muscope.config import Config
-from muscope.experiments.base import Experiment
-from muscope.experiments.evaluate import EXPERIMENTS, load_agents
+from muscope.config import EvaluateConfig
+from muscope.experiments import registry
+from muscope.experiments.evaluate import Plan, plan
 from muscope.experiments.lab import Lab, block_size
-from muscope.storage.run import Run
+from muscope.subjects import Subject
 
 
-def changed(config: Config, **settings: Any) -> Config:
-    """The config with other settings of the evaluation."""
-    return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, **settings))
-
-
-def seconds(run: Run, config: Config, experiment: Experiment, step: int) -> tuple[float, float]:
+def seconds(subject: Subject, evaluate: EvaluateConfig, made: Plan) -> tuple[float, float]:
     """Seconds that the first call adds, and seconds per cell."""
-    lab = Lab(config, functools.partial(load_agents, run))
-    lab.block = tuple(i % config.train.agents for i in range(block_size(config)))
-    if experiment.name != "figure2":
-        lab.on_policy(step)  # Its time belongs to Figure 2.
+    lab, size = Lab(subject, evaluate), block_size(subject)
+    (step,) = made.steps
     times = []
     for _ in range(2):
-        if experiment.name == "figure2":
-            lab.forget()
+        block = lab.block([i % subject.agents for i in range(size)])
+        if made.experiment.name != "figure2":
+            block.on_policy(step)  # Its time belongs to Figure 2.
         begin = time.perf_counter()
-        experiment.run(lab, step)
+        made.experiment.run(block, made.settings, step)
         times.append(time.perf_counter() - begin)
-    return times[0] - times[1], times[1] / len(lab.block)
+    return times[0] - times[1], times[1] / size
 
 
 def main() -> None:
@@ -53,26 +46,32 @@ def main() -> None:
     options = parser.parse_args()
     runtime.prepare()
     run = open_run(options.run)
+    subject = run.subject
     step = options.step or run.config.train.steps
-    config = changed(run.config, checkpoints=(step,))
-    print(f"{config.environment.name}, step {step}, {block_size(config)} agents at once")
+    evaluate = dataclasses.replace(run.config.evaluate, checkpoints=(step,))
+    given = {name: dict(of_one) for name, of_one in run.config.experiments.items()}
+    for of_one in given.values():
+        if "checkpoints" in of_one:
+            of_one["checkpoints"] = [step]
+    print(f"{subject.environment_name}, step {step}, {block_size(subject)} agents at once")
     print(f"{'experiment':<12}{'setting':<26}{'first s':>10}{'s per cell':>12}")
 
-    def row(name: str, setting: str, made: Config) -> None:
-        compiling, each = seconds(run, made, EXPERIMENTS[name], step)
+    def row(name: str, setting: str, states: int = 0, **changes: Any) -> None:
+        asked = dataclasses.replace(evaluate, states=states or evaluate.states)
+        settings = {**given, name: {**given.get(name, {}), **changes}}
+        (made,) = plan(subject, asked, settings, [name])
+        compiling, each = seconds(subject, asked, made)
         print(f"{name:<12}{setting:<26}{compiling:>10.1f}{each:>12.3f}", flush=True)
 
-    for name in EXPERIMENTS:
-        row(name, "the run's", config)
-    evaluate = config.evaluate
-    states, sequences = evaluate.states, evaluate.sequences
-    horizon = evaluate.horizon or config.loss.unroll
-    row("figure3", f"states {2 * states}", changed(config, states=2 * states))
-    row("figure3", f"sequences {2 * sequences}", changed(config, sequences=2 * sequences))
-    row("figure3", f"horizon {2 * horizon}", changed(config, horizon=2 * horizon))
-    row("figure4", f"states {2 * states}", changed(config, states=2 * states))
-    longer = evaluate.sequence_horizon + 1
-    row("figure4", f"sequence_horizon {longer}", changed(config, sequence_horizon=longer))
+    for name in registry.everything():
+        row(name, "the run's")
+    states, sequences = evaluate.states, given["figure3"]["sequences"]
+    horizon, every = given["figure3"]["horizon"] or subject.unroll, given["figure4"]["horizon"]
+    row("figure3", f"states {2 * states}", 2 * states)
+    row("figure3", f"sequences {2 * sequences}", sequences=2 * sequences)
+    row("figure3", f"horizon {2 * horizon}", horizon=2 * horizon)
+    row("figure4", f"states {2 * states}", 2 * states)
+    row("figure4", f"horizon {every + 1}", horizon=every + 1)
 
 
 if __name__ == "__main__":

@@ -117,17 +117,14 @@ def _flags(
 
     """
     prefix = "" if isinstance(config, Config) else "evaluate"
-    fields = [
-        ("options", Annotated[type(options), tyro.conf.arg(name="")], options),
-        ("config", Annotated[type(config), tyro.conf.arg(name=prefix)], config),
-    ]
     places = {name: f"section_{i}" for i, name in enumerate(extra)}
-    for name, settings in extra.items():
-        kind = Annotated[type(settings), tyro.conf.arg(name=name)]
-        fields.append((places[name], kind, settings))
-    made = dataclasses.make_dataclass(
-        "Flags", [(n, kind, dataclasses.field(default=value)) for n, kind, value in fields]
-    )
+    prefixed = [("options", "", options), ("config", prefix, config)]
+    prefixed += [(places[name], name, settings) for name, settings in extra.items()]
+    fields: list[Any] = [
+        (field, _under(name, type(value)), dataclasses.field(default=value))
+        for field, name, value in prefixed
+    ]
+    made = dataclasses.make_dataclass("Flags", fields)
 
     def parse(arguments: list[str]) -> tuple[Any, Any, dict[str, Any]]:
         parsed: Any = tyro.cli(
@@ -141,6 +138,11 @@ def _flags(
         return parsed.options, parsed.config, sections
 
     return parse
+
+
+def _under(prefix: str, kind: Any) -> Any:
+    """A settings class whose flags begin with a prefix."""
+    return Annotated[kind, tyro.conf.arg(name=prefix)]
 
 
 def _experiments(given: Any, arguments: list[str]) -> dict[str, Any]:

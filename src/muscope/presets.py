@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from muscope.envs import registry as environments
 from muscope.config import (
     Config,
     EnvironmentConfig,
@@ -20,6 +19,7 @@ from muscope.config import (
     from_dict,
     to_dict,
 )
+from muscope.envs import registry as environments
 from muscope.envs.host import HostEnvironment
 from muscope.errors import ConfigError, nearest
 

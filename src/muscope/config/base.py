@@ -9,7 +9,6 @@ conditions between fields are left to :meth:`Settings.check`.  Nothing here impo
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import typing
 from collections.abc import Mapping
@@ -64,17 +63,23 @@ class Settings:
         return f"{self.section}.{name}" if self.section else name
 
 
-@functools.cache
-def _field(cls: type[Settings], name: str) -> Any:
+_ADAPTERS: dict[tuple[Any, str], TypeAdapter] = {}
+
+
+def _field(cls: Any, name: str) -> Any:
     """What accepts the values of one field."""
-    hint = typing.get_type_hints(cls, include_extras=True)[name]
-    nested = isinstance(hint, type) and issubclass(hint, Settings)
-    return TypeAdapter(hint, config=None if nested else _STRICT)
+    if (cls, name) not in _ADAPTERS:
+        hint = typing.get_type_hints(cls, include_extras=True)[name]
+        nested = isinstance(hint, type) and issubclass(hint, Settings)
+        _ADAPTERS[cls, name] = TypeAdapter(hint, config=None if nested else _STRICT)
+    return _ADAPTERS[cls, name]
 
 
-@functools.cache
-def _whole(cls: type[Settings]) -> Any:
-    return TypeAdapter(cls)
+def _whole(cls: Any) -> Any:
+    """What reads a whole settings class."""
+    if (cls, "") not in _ADAPTERS:
+        _ADAPTERS[cls, ""] = TypeAdapter(cls)
+    return _ADAPTERS[cls, ""]
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:

@@ -71,7 +71,9 @@ def _traced(environment: Any, name: str, function: Callable[..., Any], *given: A
 
 
 def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    return bool(
+        isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    )
 
 
 def _check_spec(environment: Any) -> None:
@@ -140,7 +142,7 @@ def _check_observation(environment: Any, seen: Any) -> None:
 
 def _check_same(environment: Any, before: Any, after: Any) -> None:
     """A stepped state has the structure, shapes and types of one that reset gives."""
-    if jax.tree.structure(before) != jax.tree.structure(after):
+    if bool(jax.tree.structure(before) != jax.tree.structure(after)):  # type: ignore[operator]
         raise _broken(
             environment, "step gives a state of another structure than reset; use one class"
         )

@@ -100,7 +100,8 @@ def same_bits(a: Any, b: Any) -> bool:
         arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(view)]
         return [(x.shape, x.dtype, x.tobytes()) for x in arrays]
 
-    return jax.tree.structure(a) == jax.tree.structure(b) and bits(a) == bits(b)
+    alike = jax.tree.structure(a) == jax.tree.structure(b)  # type: ignore[operator]
+    return bool(alike) and bits(a) == bits(b)
 
 
 def _refusal(name: str, start: int, t: int, different: list[str]) -> str:

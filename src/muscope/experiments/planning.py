@@ -117,10 +117,9 @@ def play_prior(
 def run(block: Block, settings: Planning, step: int) -> Tables:
     """All planners and baselines at one checkpoint."""
     agents, keys = block.at(step), block.keys(0, STREAM)
-    length = {"episodes": settings.episodes, "steps": settings.steps}
-    parts = _part_per_half(
-        block, settings, step, block.call(play_prior, agents, keys, **length), "none", BASELINES
-    )
+    length: dict[str, Any] = {"episodes": settings.episodes, "steps": settings.steps}
+    prior = block.call(play_prior, agents, keys, **length)
+    parts = _part_per_half(block, settings, step, prior, "none", BASELINES)
     for model in MODELS:
         for leaf in settings.leaves:
             for budget in settings.simulations:
