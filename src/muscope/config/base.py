@@ -82,6 +82,19 @@ def _whole(cls: Any) -> Any:
     return _ADAPTERS[cls, ""]
 
 
+def plain(value: Any, name: str) -> Any:
+    """A mapping in the form in which JSON gives it back, so that equal settings are equal.
+
+    Raises:
+        ConfigError: it holds something else than JSON's types.
+
+    """
+    try:
+        return json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} must be plain JSON: {error}.") from error
+
+
 def to_dict(settings: Settings) -> dict[str, Any]:
     """Settings as plain JSON types."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))

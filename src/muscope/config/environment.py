@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import tyro
 
-from muscope.config.base import PositiveShare, Settings, Whole
-from muscope.errors import ConfigError
+from muscope.config.base import PositiveShare, Settings, Whole, plain
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,7 @@ class EnvironmentConfig(Settings):
 
     def check(self) -> None:
         """Bring the options into the form in which JSON gives them back."""
-        try:
-            plain = json.loads(json.dumps(dict(self.options), allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"environment.options must be plain JSON: {error}.") from error
-        object.__setattr__(self, "options", plain)
+        object.__setattr__(self, "options", plain(self.options, "environment.options"))
 
 
 @dataclass(frozen=True)

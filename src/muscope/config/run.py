@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from muscope.config import base
-from muscope.config.base import Settings, to_dict
+from muscope.config.base import Settings, plain, to_dict
 from muscope.config.environment import EnvironmentConfig
 from muscope.config.evaluate import EvaluateConfig
 from muscope.config.learning import LossConfig, OptimiserConfig, ReplayConfig
@@ -44,6 +44,7 @@ class Config(Settings):
     them when it runs."""
 
     def check(self) -> None:
+        object.__setattr__(self, "experiments", plain(self.experiments, "experiments"))
         window = self.loss.unroll + self.loss.n_step + 1
         length = self.replay.capacity // self.train.lanes
         if length < window:
