@@ -121,7 +121,7 @@ def _made(name: str, options: str) -> Environment:
     maker, cls = entry.maker(), entry.options_class()
     if cls is None and given:
         raise ConfigError(f"'{name}' takes no options; remove environment.options.")
-    arguments = [entry.member] if entry.member is not None else []
+    arguments: list[Any] = [entry.member] if entry.member is not None else []
     if cls is not None:
         arguments.append(from_dict(given, cls, "environment.options"))
     made = _called(name, maker, arguments) if is_maker(maker) else maker
