@@ -6,13 +6,15 @@ import jax
 import pytest
 
 from muscope import runtime
-from muscope.agent.networks import NetworkConfig
-from muscope.config import Config
-from muscope.experiments.config import EvaluateConfig
-from muscope.learning.loss import LossConfig
-from muscope.learning.replay import ReplayConfig
-from muscope.search import SearchConfig
-from muscope.training.config import TrainConfig
+from muscope.config import (
+    Config,
+    EvaluateConfig,
+    LossConfig,
+    NetworkConfig,
+    ReplayConfig,
+    SearchConfig,
+    TrainConfig,
+)
 
 # Two simulated devices: populations are split over them as they would be over GPUs.
 jax.config.update("jax_num_cpu_devices", 2)
@@ -22,7 +24,7 @@ runtime.prepare()
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_module():
     """Compiled programs are dropped after each module: a process that keeps Lunar Lander's runs
-    out of memory maps (see :data:`muscope.experiments.lab.PROGRAMS`).
+    out of memory maps (see :data:`muscope.experiments.lab.MAPS`).
     """
     yield
     gc.collect()
@@ -58,16 +60,17 @@ def tiny_config() -> Config:
             checkpoints=(0, 8),
             rounds_per_call=4,
         ),
-        evaluate=EvaluateConfig(
-            episodes=2,
-            states=4,
-            sequences=3,
-            sequence_horizon=3,
-            search_simulations=4,
-            planning_simulations=(1, 3),
-            planning_checkpoints=(8,),
-            planning_horizon=4,
-            planning_episodes=2,
-            decision_horizon=5,
-        ),
+        evaluate=EvaluateConfig(episodes=2, states=4),
+        experiments={
+            "figure3": {"sequences": 3},
+            "endings": {"sequences": 3},
+            "figure4": {"horizon": 3},
+            "figure5": {"sequences": 3},
+            "figure6": {"simulations": 4, "horizon": 4},
+            "figure7": {"checkpoints": [8], "simulations": [1, 3], "horizon": 4, "episodes": 2},
+            "decisions": {
+                **{"checkpoints": [8], "simulations": 3, "horizon": 4},
+                **{"q_horizon": 5, "sequences": 3},
+            },
+        },
     )

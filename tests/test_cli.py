@@ -13,10 +13,12 @@ TINY = [
     *("--network.width", "8", "--network.latent", "8", "--search.simulations", "4"),
     *("--loss.unroll", "3", "--loss.n-step", "3", "--evaluate.episodes", "2"),
     *("--replay.start", "16", "--train.rounds-per-call", "4"),
-    *("--evaluate.states", "4", "--evaluate.sequences", "3", "--evaluate.sequence-horizon", "3"),
-    *("--evaluate.search-simulations", "4", "--evaluate.planning-simulations", "1", "3"),
-    *("--evaluate.planning-checkpoints", "24", "--evaluate.planning-horizon", "4"),
-    *("--evaluate.planning-episodes", "2", "--evaluate.decision-horizon", "5"),
+    *("--evaluate.states", "4", "--figure3.sequences", "3", "--figure4.horizon", "3"),
+    *("--endings.sequences", "3", "--figure5.sequences", "3"),
+    *("--figure6.simulations", "4", "--figure6.horizon", "4", "--figure7.simulations", "1", "3"),
+    *("--figure7.checkpoints", "24", "--figure7.horizon", "4", "--figure7.episodes", "2"),
+    *("--decisions.checkpoints", "24", "--decisions.simulations", "3", "--decisions.horizon", "4"),
+    *("--decisions.q-horizon", "5", "--decisions.sequences", "3"),
 ]
 
 
@@ -51,9 +53,8 @@ def test_a_study_from_the_command_line(tmp_path):
         (["study", "cartpole"], "Did you mean 'cart-pole'?"),
         (["study", "cart-pole", "--preset", "papers"], "Did you mean 'paper'?"),
         (["study", "cart-pole", "--steps", "7"], "not a multiple"),
-        (["study", "cart-pole", "--evaluate.sequence-horizon", "99"], "lower it"),
-        (["study", "cart-pole", "--evaluate.planning-simulations", "4", "2"], "ascending"),
-        (["study", "cart-pole", "--evaluate.planning-leaves", "guess"], "'rollout' and 'value'"),
+        (["study", "cart-pole", "--figure4.horizon", "99"], "lower it"),
+        (["study", "cart-pole", "--figure7.simulations", "4", "2"], "ascending"),
         (["study", "cart-pole", "--evaluate.checkpoints", "7"], "has checkpoints at"),
         (["claims", "nowhere"], "no run at nowhere"),
         (["evaluate", "nowhere"], "no run at nowhere"),

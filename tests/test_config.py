@@ -6,19 +6,19 @@ import json
 import pytest
 
 import muscope
-from muscope import envs
+from muscope import cli, envs
 from muscope.config import (
     Config,
+    TrainConfig,
     differences,
     from_dict,
     to_dict,
     trained_alike,
     training_dict,
 )
-from muscope.envs.registry import options_class
 from muscope.errors import ConfigError
 from muscope.presets import PRESETS
-from muscope.training.config import TrainConfig
+from muscope.stages import resolved
 
 
 @pytest.mark.parametrize("environment", sorted(PRESETS))
@@ -42,23 +42,31 @@ def test_the_paper_preset_has_the_papers_scale():
     [
         ({"trian": {}}, r"unknown setting 'trian'. Did you mean 'train'\?"),
         ({"train": {"batchsize": 3}}, r"'train.batchsize'. Did you mean 'batch_size'\?"),
-        ({"train": {"agents": 2.5}}, "'train.agents' is 2.5; it must be of type"),
-        ({"train": {"agents": True}}, "'train.agents' is True"),
-        ({"train": {"temperatures": [1.0]}}, "must have 3 values, not 1"),
-        ({"search": {"normalisation": "no"}}, r"must be one of \['tree', 'siblings'\]"),
+        ({"train": {"agents": 2.5}}, "train.agents is 2.5; it must be a valid integer"),
+        ({"train": {"agents": True}}, "train.agents is True; it must be a valid integer"),
+        ({"train": {"temperatures": [1.0]}}, "train.temperatures.1 is .*[Ff]ield required"),
+        ({"search": {"normalisation": "no"}}, "search.normalisation is 'no'.*'tree' or 'siblings'"),
         ({"train": 3}, "'train' must be a table"),
-        ({"environment": {"discount": 1.5}}, "discount is 1.5"),
-        ({"search": {"simulations": 0}}, "simulations must be at least 1"),
+        (
+            {"environment": {"discount": 1.5}},
+            "environment.discount is 1.5.*less than or equal to 1",
+        ),
+        ({"environment": {"discount": 0}}, "environment.discount is 0; it must be greater than 0"),
+        ({"search": {"simulations": 0}}, "search.simulations is 0; .*greater than or equal to 1"),
+        ({"search": {"c1": -1.0}}, "search.c1 is -1.0"),
+        ({"loss": {"policy_weight": -1.0}}, "loss.policy_weight is -1.0"),
         ({"train": {"reanalyse_ratio": 0.3}}, "must be a whole number"),
         ({"train": {"steps": 1001}}, "not a multiple of train.updates_per_round"),
         ({"replay": {"capacity": 40, "start": 10}}, "raise it"),
         ({"environment": {"discount": 0.5}}, "float32 backup loses accuracy"),
         ({"evaluate": {"episodes": 0}}, "evaluate.episodes"),
-        ({"train": {"seed": 2**40}}, "train.seed must lie in"),
-        ({"train": {"reanalyse_ratio": float("nan")}}, "must be a whole number"),
-        ({"optimiser": {"learning_rate": float("nan")}}, "must be a finite number"),
+        ({"train": {"seed": 2**40}}, "train.seed is 1099511627776; it must be less than"),
+        ({"train": {"reanalyse_ratio": float("nan")}}, "train.reanalyse_ratio.*finite number"),
+        ({"train": {"temperatures": [1.0, float("nan"), 1.0]}}, "train.temperatures.1.*finite"),
+        ({"optimiser": {"learning_rate": float("nan")}}, "learning_rate.*must be a finite number"),
         ({"environment": {"discount": 1e-3}, "search": {"simulations": 200}}, "loses accuracy"),
         ({"network": {"width": 0}}, "network.width"),
+        ({"network": {"channels": 1}}, "network.channels"),
         ({"optimiser": {"learning_rate": -1.0}}, "learning_rate"),
     ],
 )
@@ -87,17 +95,33 @@ def test_every_checkpoint_ends_a_call():
 
 def test_differences_name_the_settings():
     other = dataclasses.replace(Config(), train=dataclasses.replace(TrainConfig(), seed=3))
-    assert differences(Config(), other) == ["train.seed (0 != 3)"]
+    assert differences(to_dict(Config()), to_dict(other)) == ["train.seed (0 != 3)"]
+
+
+def test_the_same_bounds_hold_in_python_and_json():
+    with pytest.raises(ConfigError, match=r"train.agents is 0; it must be greater than"):
+        TrainConfig(agents=0)
+    with pytest.raises(ConfigError, match=r"train.agents is '4'; it must be a valid integer"):
+        dataclasses.replace(TrainConfig(), agents="4")
+    assert isinstance(dataclasses.replace(Config().optimiser, clip=2).clip, float)
+
+
+def test_help_shows_the_bounds(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["study", "cart-pole", "--help"])
+    text = capsys.readouterr().out
+    for words in ("--train.agents INT>=1", "FLOAT>0..1", "--figure3.sequences INT>=1"):
+        assert words in text
 
 
 def test_breakouts_paper_preset_has_the_papers_scale():
     config = muscope.preset("breakout", "paper")
     assert (config.train.agents, config.train.steps, config.loss.unroll) == (20, 500_000, 5)
-    assert config.evaluate.sequence_horizon == 4
-    assert config.evaluate.planning_horizon == 32
-    assert config.environment.options == {}
-    atari = options_class("breakout")()
-    assert (atari.frame_size, atari.colour, atari.stack, atari.frame_skip) == (96, "rgb", 4, 4)
+    assert config.experiments["figure4"]["horizon"] == 4
+    assert config.experiments["figure7"]["horizon"] == 32
+    atari = resolved(config).environment.options
+    assert (atari["frame_size"], atari["colour"], atari["stack"]) == (96, "rgb", 4)
+    assert atari["frame_skip"] == 4
     other = muscope.preset("atari:pong", "paper")
     assert other.environment.name == "atari:pong"
     assert other.train == config.train
@@ -105,7 +129,7 @@ def test_breakouts_paper_preset_has_the_papers_scale():
 
 def test_a_run_written_before_a_setting_existed_is_still_the_same(tiny):
     written = training_dict(tiny)
-    del written["environment"]["options"]
+    del written["loss"]["unroll_weight"]
     assert trained_alike(written, tiny)
     assert not trained_alike({**written, "network": {"width": 9}}, tiny)
     assert not trained_alike({**written, "gone": 1}, tiny)

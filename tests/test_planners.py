@@ -5,25 +5,18 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
 import pytest
 from tabular import NEXT, REWARD, TERMINAL, TabularMDP, TabularState, perfect_agent
-from test_value_error import WRONG, decode
+from value_error_by_hand import WRONG, decode
 
 from muscope.agent import TrueModel
+from muscope.config import SearchConfig
 from muscope.envs import CartPole, Transition
-from muscope.evaluation.planners import (
-    Planner,
-    greedy,
-    plan,
-    plan_in_pairs,
-    planner_parts,
-    planner_policy,
-    regularisation,
-)
+from muscope.evaluation.planned_play import greedy, planner_policy
+from muscope.evaluation.planners import Planner, plan, planner_parts
 from muscope.evaluation.play import play_from, starts
-from muscope.experiments import decisions
-from muscope.search import Parts, SearchConfig, search
+from muscope.evaluation.trajectories import plan_in_pairs, regularisation
+from muscope.search import Parts, search
 
 GAMMA = 0.9
 LEAVES = ("rollout", "value")
@@ -48,7 +41,7 @@ def test_free_search_in_the_true_model_finds_an_optimal_action(leaf, horizon):
     """Uniform prior, from every state that has a best action for this horizon."""
     agent = perfect_agent(reward=WRONG)  # the networks know nothing right but value 0
     states = TabularState(jnp.arange(4))
-    found = plan(
+    result = plan(
         Planner("true", leaf, horizon),
         TabularMDP(),
         agent,
@@ -61,7 +54,7 @@ def test_free_search_in_the_true_model_finds_an_optimal_action(leaf, horizon):
     q = exact_q(horizon)
     for state in range(4):
         best = np.flatnonzero(np.isclose(q[state], q[state].max()))
-        assert int(np.argmax(found.visits[state])) in best
+        assert int(np.argmax(result.visits[state])) in best
 
 
 def test_the_first_simulation_is_a_hand_traced_one():
@@ -69,20 +62,20 @@ def test_the_first_simulation_is_a_hand_traced_one():
     environment, agent, horizon = TabularMDP(), perfect_agent(reward=WRONG), 4
     planner = Planner("true", "rollout", horizon)
     config, key = SearchConfig(simulations=1), jax.random.key(3)
-    found = plan(
+    result = plan(
         planner, environment, agent, TabularState(jnp.arange(4)), ~lanes(4), key, config, GAMMA
     )
     leaf_key = jax.random.split(key, 3)[2]
     keys = jax.random.split(jax.random.fold_in(leaf_key, 1), 4)
     for state in range(4):
-        action = int(np.argmax(found.visits[state]))
-        assert found.visits[state].sum() == 1
+        action = int(np.argmax(result.visits[state]))
+        assert result.visits[state].sum() == 1
         place, total = NEXT[state, action], REWARD[state, action]
         actions = jax.random.randint(keys[state], (horizon,), 0, 2)[: horizon - 1]
         for k, a in enumerate(np.asarray(actions), start=1):
             total += GAMMA**k * REWARD[place, a]
             place = NEXT[place, a]
-        np.testing.assert_allclose(found.q[state, action], total, rtol=1e-5)
+        np.testing.assert_allclose(result.q[state, action], total, rtol=1e-5)
 
 
 @pytest.mark.parametrize("simulations", [1, 7, 40, 200])
@@ -98,7 +91,7 @@ def test_tree_and_rollout_never_go_beyond_the_horizon(horizon, simulations):
             reward = (state.index >= horizon).astype(jnp.float32)
             return Transition(TabularState(state.index + 1), reward, jnp.array(False))
 
-    found = plan(
+    result = plan(
         Planner("true", "rollout", horizon),
         Counter(),
         perfect_agent(),
@@ -108,9 +101,9 @@ def test_tree_and_rollout_never_go_beyond_the_horizon(horizon, simulations):
         SearchConfig(simulations=simulations),
         GAMMA,
     )
-    np.testing.assert_array_equal(found.q, 0.0)
-    np.testing.assert_array_equal(found.value, 0.0)
-    np.testing.assert_array_equal(found.visits.sum(axis=1), simulations)
+    np.testing.assert_array_equal(result.q, 0.0)
+    np.testing.assert_array_equal(result.value, 0.0)
+    np.testing.assert_array_equal(result.visits.sum(axis=1), simulations)
 
 
 def test_every_simulation_uses_the_whole_horizon():
@@ -121,7 +114,7 @@ def test_every_simulation_uses_the_whole_horizon():
             return Transition(state, jnp.float32(1.0), jnp.array(False))
 
     horizon = 5
-    found = plan(
+    result = plan(
         Planner("true", "rollout", horizon),
         Steady(),
         perfect_agent(),
@@ -132,13 +125,13 @@ def test_every_simulation_uses_the_whole_horizon():
         GAMMA,
     )
     expected = np.sum(GAMMA ** np.arange(horizon))
-    np.testing.assert_allclose(found.q, expected, rtol=1e-4)
-    np.testing.assert_allclose(found.value, expected, rtol=1e-4)
+    np.testing.assert_allclose(result.q, expected, rtol=1e-4)
+    np.testing.assert_allclose(result.value, expected, rtol=1e-4)
 
 
 def test_a_full_tree_of_the_horizon_averages_every_path_it_repeats():
     """H = 1: simulations only revisit the two children; Q is exact from the second visit on."""
-    found = plan(
+    result = plan(
         Planner("true", "rollout", 1),
         TabularMDP(),
         perfect_agent(reward=WRONG),
@@ -148,7 +141,7 @@ def test_a_full_tree_of_the_horizon_averages_every_path_it_repeats():
         SearchConfig(simulations=30),
         GAMMA,
     )
-    np.testing.assert_allclose(found.q, REWARD[:4], rtol=1e-5)
+    np.testing.assert_allclose(result.q, REWARD[:4], rtol=1e-5)
 
 
 def test_a_budget_equals_a_search_of_that_many_simulations():
@@ -215,7 +208,7 @@ def test_learned_and_true_planners_agree_when_the_learned_model_is_true(leaf):
 def test_value_leaves_are_worth_nothing_past_a_true_termination():
     """State 2 pays 5 and ends under action 1; a value network that promises 100 everywhere."""
     agent = perfect_agent(value=np.full(5, 9.0))
-    found = plan(
+    result = plan(
         Planner("true", "value", 1),
         TabularMDP(),
         agent,
@@ -225,7 +218,7 @@ def test_value_leaves_are_worth_nothing_past_a_true_termination():
         SearchConfig(simulations=20),
         GAMMA,
     )
-    np.testing.assert_allclose(found.q[0], [2.0 + GAMMA * 9.0, 5.0], rtol=1e-3)
+    np.testing.assert_allclose(result.q[0], [2.0 + GAMMA * 9.0, 5.0], rtol=1e-3)
 
 
 def test_greedy_breaks_ties_at_random_and_never_takes_a_lesser_action():
@@ -240,7 +233,7 @@ def test_the_pairs_do_not_change_the_search_and_tell_its_errors():
     environment, agent, horizon = TabularMDP(), perfect_agent(reward=WRONG), 3
     states, key = TabularState(jnp.arange(4)), jax.random.key(2)
     config = SearchConfig(simulations=12)
-    found = plan_in_pairs(environment, agent, states, ~lanes(4), horizon, key, config, GAMMA)
+    result = plan_in_pairs(environment, agent, states, ~lanes(4), horizon, key, config, GAMMA)
     plain = plan(
         Planner("learned", "rollout", horizon),
         environment,
@@ -251,8 +244,8 @@ def test_the_pairs_do_not_change_the_search_and_tell_its_errors():
         config,
         GAMMA,
     )
-    np.testing.assert_array_equal(found.visits, plain.visits)
-    errors, visits = found.trace
+    np.testing.assert_array_equal(result.visits, plain.visits)
+    errors, visits = result.trace
     np.testing.assert_array_equal(visits[-1], plain.visits)
     np.testing.assert_array_equal(visits.sum(axis=-1), np.arange(1, 13)[:, None] * np.ones(4))
     # The first simulation of each lane: one tree action, then its rollout.
@@ -274,7 +267,7 @@ def test_pairs_of_a_perfect_model_have_no_error():
     environment = CartPole()
     agent = TrueModel(environment, decode)
     states = starts(environment, 8, jax.random.key(0))
-    found = plan_in_pairs(
+    result = plan_in_pairs(
         environment,
         agent,
         states,
@@ -284,7 +277,7 @@ def test_pairs_of_a_perfect_model_have_no_error():
         SearchConfig(simulations=30),
         0.997,
     )
-    np.testing.assert_allclose(found.trace[0].whole, 0.0, atol=1e-5)
+    np.testing.assert_allclose(result.trace[0].whole, 0.0, atol=1e-5)
 
 
 def test_tv_and_kl_of_known_distributions():
@@ -311,60 +304,3 @@ def test_depth_limited_search_is_the_plain_one_if_the_limit_is_never_reached():
     np.testing.assert_array_equal(limited.visits, free.visits)
     np.testing.assert_allclose(limited.value, free.value, rtol=1e-6)
     assert parts.trace is None
-
-
-def test_action_values_are_exact_for_a_deterministic_prior():
-    """After the action the prior always takes action 0: 0 -> 1 -> 2 -> 2, 3 -> 3."""
-    logits = np.tile([40.0, -40.0], (5, 1))
-    q = decisions.action_values(
-        TabularMDP(),
-        perfect_agent(logits=logits),
-        TabularState(jnp.arange(4)),
-        jax.random.key(0),
-        4,
-        4,
-        GAMMA,
-    )
-    assert q.shape == (4, 4, 2)
-    q = q.mean(axis=0)
-    for state in range(4):
-        for action in (0, 1):
-            place, total = NEXT[state, action], REWARD[state, action]
-            for k in range(1, 5):
-                total += GAMMA**k * REWARD[place, 0]
-                place = NEXT[place, 0]
-            np.testing.assert_allclose(q[state, action], total, rtol=1e-5)
-
-
-def test_a_decisions_value_is_that_of_the_most_visited_actions():
-    q = jnp.array([[1.0, 2.0, 6.0]])
-    found = [
-        float(decisions.value_of(q, jnp.array([visits]))[0])
-        for visits in ([5.0, 1.0, 2.0], [3.0, 0.0, 3.0])
-    ]
-    assert found == [1.0, 3.5]
-
-
-def test_the_best_value_is_chosen_and_valued_on_different_episodes():
-    noise = jax.random.normal(jax.random.key(0), (32, 4000, 2))
-    assert abs(float(decisions.best_value(noise).mean())) < 0.01
-    assert float(noise.mean(axis=0).max(axis=-1).mean()) > 0.08
-    known = jnp.tile(jnp.array([[1.0, 3.0]]), (4, 5, 1))
-    np.testing.assert_allclose(decisions.best_value(known), 3.0)
-
-
-def test_fifths_are_made_within_each_agent():
-    error = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 10.0, 11.0, 12.0, 13.0, 14.0])
-    table = pa.table(
-        {
-            "agent": [0] * 5 + [1] * 5,
-            "step": [8] * 10,
-            "model": ["true"] * 10,
-            "prior": ["policy"] * 10,
-            "model_error": error,
-            "improvement": error % 10,
-        }
-    )
-    errors, gains = decisions.by_error(table, 8, "true", "policy")
-    np.testing.assert_allclose(errors, [5.0, 6.0, 7.0, 8.0, 9.0])
-    np.testing.assert_allclose([g.mean for g in gains], [0.0, 1.0, 2.0, 3.0, 4.0])

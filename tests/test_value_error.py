@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from naive_search import naive_search
-from scipy.stats import spearmanr
-from tabular import NEXT, REWARD, TERMINAL, TabularMDP, TabularState, perfect_agent
+from tabular import NEXT, TabularMDP, TabularState, perfect_agent
+from value_error_by_hand import GAMMA, WRONG, by_hand, decode
 
-from muscope import statistics
 from muscope.agent import TrueModel
-from muscope.envs import CartPole, CartPoleState
-from muscope.envs.cart_pole import THETA_LIMIT, X_LIMIT
+from muscope.config import SearchConfig
+from muscope.envs import CartPole
 from muscope.evaluation.sequences import (
     all_sequences,
     behaviour_at,
@@ -31,20 +30,6 @@ from muscope.evaluation.value_error import (
     split_at_the_end,
     values,
 )
-from muscope.search import SearchConfig
-
-GAMMA = 0.9
-WRONG = REWARD + np.array([[0.5, -0.25], [0.0, 1.0], [-2.0, 0.0], [0.1, 0.3], [0.7, -0.2]])
-
-
-def by_hand(state, actions, reward=REWARD):
-    """Rewards and ended flags along a sequence, in plain Python."""
-    found, ended = [], []
-    for action in actions:
-        found.append(reward[state, action])
-        ended.append(bool(TERMINAL[state]))
-        state = NEXT[state, action]
-    return np.array(found), np.array(ended)
 
 
 def test_values_are_discounted_running_sums():
@@ -65,8 +50,8 @@ def test_every_sequences_error_is_its_closed_form(start):
         np.testing.assert_allclose(scored.true[i], true, rtol=1e-6)
         np.testing.assert_allclose(scored.predicted[i], predicted, atol=1e-4)
         expected = np.abs(np.cumsum(GAMMA ** np.arange(4) * (true - predicted)))
-        found = sequence_error(scored.true[i], scored.predicted[i], GAMMA)
-        np.testing.assert_allclose(found, expected, atol=3e-4)
+        error = sequence_error(scored.true[i], scored.predicted[i], GAMMA)
+        np.testing.assert_allclose(error, expected, atol=3e-4)
 
 
 def test_the_mean_is_taken_before_the_absolute_value():
@@ -76,11 +61,11 @@ def test_the_mean_is_taken_before_the_absolute_value():
         predicted=jnp.array([[-1.0, -2.0], [1.0, -2.0]]),
         ended=jnp.zeros((2, 2), bool),
     )
-    found = policy_error(rewards, 0.5)
-    np.testing.assert_allclose(found.error, [0.0, 1.0], atol=1e-7)
-    np.testing.assert_allclose(found.absolute_error, [1.0, 1.0])
+    errors = policy_error(rewards, 0.5)
+    np.testing.assert_allclose(errors.error, [0.0, 1.0], atol=1e-7)
+    np.testing.assert_allclose(errors.absolute_error, [1.0, 1.0])
     # Differences are (1, -1) and (2, 0): both with standard deviation sqrt(2).
-    np.testing.assert_allclose(found.standard_error, [1.0, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(errors.standard_error, [1.0, 1.0], rtol=1e-6)
 
 
 def test_one_sequence_has_no_standard_error():
@@ -146,37 +131,27 @@ def test_probabilities_are_a_brute_force_product_over_true_states(temperature):
 
     state, sequences = TabularState(jnp.int32(0)), all_sequences(2, 4)
     nodes = true_tree(environment, state, 4).nodes
-    found = sequence_log_probabilities(
-        behaviour_at(
-            environment, agent, nodes, jax.random.key(0), config, GAMMA, temperature, at_once=4
-        ),
-        2,
-        4,
+    log_policy = behaviour_at(
+        environment, agent, nodes, jax.random.key(0), config, GAMMA, temperature, at_once=4
     )
-    found = jnp.exp(found)
+    probability = jnp.exp(sequence_log_probabilities(log_policy, 2, 4))
     for i, actions in enumerate(sequences):
         expected, s = 1.0, 0
         for action in actions:
             expected *= policy[s][action]
             s = int(NEXT[s, action])
-        np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(found.sum(), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(probability[i], expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(probability.sum(), 1.0, rtol=1e-5)
 
 
 def test_very_unlikely_sequences_stay_apart():
     """Probabilities that float32 would call 0 keep their order; unvisited actions tie."""
     log_policy = jnp.log(jnp.array([[1e-10, 1.0 - 1e-10]]).repeat(15, axis=0))
-    found = np.asarray(sequence_log_probabilities(log_policy, 2, 4))
-    assert found[0] < found[1] < found[3] < found[7] < found[15]
-    np.testing.assert_allclose(found[0], 40 * np.log(0.1), rtol=1e-5)
+    total = np.asarray(sequence_log_probabilities(log_policy, 2, 4))
+    assert total[0] < total[1] < total[3] < total[7] < total[15]
+    np.testing.assert_allclose(total[0], 40 * np.log(0.1), rtol=1e-5)
     never = sequence_log_probabilities(jnp.full((15, 2), -jnp.inf), 2, 4)
     assert np.isneginf(never).all()
-
-
-def decode(observation):
-    """Cart Pole's state from its observation, which shows all of it."""
-    over = (jnp.abs(observation[0]) > X_LIMIT) | (jnp.abs(observation[2]) > THETA_LIMIT)
-    return CartPoleState(observation, over)
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.125])
@@ -190,14 +165,14 @@ def test_a_perfect_model_has_no_error_and_a_biased_one_the_biass_sum(bias):
     scored = jax.vmap(lambda s, a: score(environment, agent, s, a))(states, actions)
     assert 0.2 < np.mean(scored.ended[:, -1]) < 1.0
     expected = bias * np.cumsum(GAMMA ** np.arange(horizon))
-    found = sequence_error(scored.true, scored.predicted, GAMMA)
-    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-5)
+    error = sequence_error(scored.true, scored.predicted, GAMMA)
+    np.testing.assert_allclose(error, np.broadcast_to(expected, error.shape), atol=1e-5)
 
 
 def test_the_model_is_unrolled_from_the_encoded_observation_along_the_actions():
     agent = perfect_agent(reward=WRONG)
-    found = predicted_rewards(agent, jax.nn.one_hot(0, 5), jnp.array([0, 1, 1], jnp.int32))
-    np.testing.assert_allclose(found, [WRONG[0, 0], WRONG[1, 1], WRONG[1, 1]], atol=1e-4)
+    rewards = predicted_rewards(agent, jax.nn.one_hot(0, 5), jnp.array([0, 1, 1], jnp.int32))
+    np.testing.assert_allclose(rewards, [WRONG[0, 0], WRONG[1, 1], WRONG[1, 1]], atol=1e-4)
 
 
 def test_following_a_policy_acts_on_true_states():
@@ -213,24 +188,3 @@ def test_following_a_policy_acts_on_true_states():
         reward, ended = by_hand(start, np.asarray(actions[i]))
         np.testing.assert_allclose(path.reward[i], reward)
         np.testing.assert_array_equal(path.ended[i], ended)
-
-
-def test_spearman_equals_scipys_with_ties_and_is_nan_without_order():
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 5, (6, 40)), rng.normal(size=(6, 40))
-    y[:, :10] = 0.0
-    found = statistics.spearman(x.astype(float), y)
-    expected = [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
-    np.testing.assert_allclose(found, expected)
-    assert np.isnan(statistics.spearman(np.ones((1, 4)), rng.normal(size=(1, 4)))).all()
-
-
-def test_bands_narrow_with_the_square_root_of_the_population():
-    rng = np.random.default_rng(0)
-    ratios = []
-    for _ in range(300):
-        values_of = rng.normal(size=48)
-        half = statistics.over_agents(np.arange(24), values_of[:24]).standard_error
-        whole = statistics.over_agents(np.arange(48), values_of).standard_error
-        ratios.append(whole / half)
-    np.testing.assert_allclose(np.mean(ratios), 1 / np.sqrt(2), rtol=0.03)

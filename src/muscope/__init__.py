@@ -5,32 +5,65 @@ learned model how far it is value equivalent and how much planning with it helps
 He, Moerland, de Vries and Oliehoek, *What Model Does MuZero Learn?*
 """
 
-from importlib.metadata import version as _version
+from __future__ import annotations
 
-__version__ = _version("muscope")
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from muscope.config import Config, EnvironmentConfig, from_dict, to_dict
-from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
-from muscope.presets import preset
-from muscope.stages import claims, evaluate, film, open_run, report, study, train
-from muscope.trained import TrainedAgent
+from muscope.version import __version__
 
-__all__ = [
-    "CheckpointError",
-    "Config",
-    "ConfigError",
-    "EnvironmentConfig",
-    "MuscopeError",
-    "RunError",
-    "TrainedAgent",
-    "claims",
-    "evaluate",
-    "film",
-    "from_dict",
-    "open_run",
-    "preset",
-    "report",
-    "study",
-    "to_dict",
-    "train",
-]
+if TYPE_CHECKING:
+    from muscope.config import (
+        Config,
+        EnvironmentConfig,
+        EvaluateConfig,
+        SearchConfig,
+        from_dict,
+        to_dict,
+    )
+    from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
+    from muscope.presets import preset
+    from muscope.stages import evaluate, examine, film, judge, open_run, report, study, train
+    from muscope.subjects import Subject, subject
+    from muscope.trained import TrainedAgent
+
+_HOMES = {
+    "CheckpointError": "errors",
+    "Config": "config",
+    "ConfigError": "errors",
+    "EnvironmentConfig": "config",
+    "EvaluateConfig": "config",
+    "MuscopeError": "errors",
+    "RunError": "errors",
+    "SearchConfig": "config",
+    "Subject": "subjects",
+    "TrainedAgent": "trained",
+    "evaluate": "stages",
+    "examine": "stages",
+    "film": "stages",
+    "from_dict": "config",
+    "judge": "stages",
+    "open_run": "stages",
+    "preset": "presets",
+    "report": "stages",
+    "study": "stages",
+    "subject": "subjects",
+    "to_dict": "config",
+    "train": "stages",
+}
+"""Where each public name lives; it is imported when it is first asked for, so that reading a
+config imports no JAX."""
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'muscope' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"muscope.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

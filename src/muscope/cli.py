@@ -1,59 +1,42 @@
-"""The command line: ``muscope study | train | evaluate | claims | report | film``."""
+"""The command line: ``muscope study | train | evaluate | examine | claims | report | film``."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-import muscope
-from muscope import envs, presets, stages
+from muscope import doors, envs, presets, stages
 from muscope.claims import as_text
-from muscope.config import Config, EnvironmentConfig
+from muscope.config import Config, EvaluateConfig, to_dict
+from muscope.config.base import from_dict
+from muscope.envs.registry import options_class
 from muscope.errors import ConfigError, MuscopeError, nearest
-from muscope.experiments.config import EvaluateConfig
-from muscope.experiments.evaluate import EXPERIMENTS
+from muscope.experiments import registry
 from muscope.training.runner import Interrupted
+from muscope.version import __version__
 
 SUMMARY = """A microscope for the models that MuZero learns.
 
-  muscope study ENV      train a population, examine its checkpoints, write a report
-  muscope train ENV      the first stage alone; resumes an interrupted run
-  muscope evaluate RUN   the second: checkpoints to tables
-  muscope claims RUN...  the paper's claims, judged from the tables of one or more runs
-  muscope report RUN     the third: tables to figures, claims and report.html
-  muscope film RUN       one episode of an agent as a GIF, and what its model believed of it
+  muscope study ENV        train a population, examine its checkpoints, write a report
+  muscope train ENV        the first stage alone; resumes an interrupted run
+  muscope evaluate RUN     the second: checkpoints to tables
+  muscope examine AGENT    anybody's agent: tables, figures, claims and a report
+  muscope claims RUN...    the paper's claims, judged from the tables of one or more runs
+  muscope report RUN       the third: tables to figures, claims and report.html
+  muscope film RUN         one episode of an agent as a GIF, and what its model believed of it
 
 Stages meet in the run's directory, and each skips what is already there.
 Try:  muscope study cart-pole
 Help: muscope study cart-pole --help lists every setting with its value in the preset.
-Environments: {environments}."""
-
-
-@dataclass(frozen=True)
-class _NewRun:
-    """Options of study and train."""
-
-    config: Annotated[Config, tyro.conf.arg(name="")]
-    preset: str = "quick"
-    """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
-    has gpu (one GPU, 25 minutes)."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The run's directory; by default runs/ENV-PRESET-seedSEED."""
-
-
-@dataclass(frozen=True)
-class _Evaluate:
-    """Options of evaluate."""
-
-    evaluate: EvaluateConfig
-    figures: str = "all"
-    """Which figures: numbers or names with commas between, such as 2,3,endings; or all."""
+ENV: {environments}; atari:GAME, gymnasium:ID, or your own:
+     my_world.py:NAME, package.module:NAME.
+AGENT: {readers}, or your own: my_agent.py:NAME."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,19 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    commands = {
+    commands: dict[str, Callable[[list[str]], None]] = {
         "study": _study,
         "train": _train,
         "evaluate": _evaluate,
+        "examine": _examine,
         "claims": _claims,
         "report": _report,
         "film": _film,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(SUMMARY.format(environments=", ".join(envs.names())))
+        known = ", ".join(envs.names())
+        print(SUMMARY.format(environments=known, readers=", ".join(doors.forms())))
         return
     if arguments[0] == "--version":
-        print(muscope.__version__)
+        print(__version__)
         return
     name, *rest = arguments
     if name not in commands:
@@ -98,65 +83,201 @@ def _dispatch(arguments: list[str]) -> None:
     commands[name](rest)
 
 
+# Settings that a command offers as flags.
+
+
+@dataclass(frozen=True)
+class _Study:
+    """Options of study."""
+
+    preset: str = "quick"
+    """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
+    has gpu (one GPU, 25 minutes)."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The run's directory; by default runs/ENV-PRESET-seedSEED."""
+    figures: str = "all"
+    """Which figures: numbers or names with commas between, such as 2,3,endings, or your own
+    (my_figure.py:EXPERIMENT); or all."""
+
+
+def _flags(
+    options: Any, config: Config | EvaluateConfig, extra: dict[str, Any], prog: str, about: str
+) -> Callable[[list[str]], tuple[Any, Any, dict[str, Any]]]:
+    """A parser of a command's options, the config's settings and further sections.
+
+    Args:
+        options: the command's own, with their defaults.
+        config: its settings with their defaults; an EvaluateConfig stands under ``--evaluate``.
+        extra: settings by the prefix of their flags.
+        prog: the command, for the help.
+        about: what it does.
+
+    Returns:
+        The parser: arguments to options, config and the further settings.
+
+    """
+    prefix = "" if isinstance(config, Config) else "evaluate"
+    fields = [
+        ("options", Annotated[type(options), tyro.conf.arg(name="")], options),
+        ("config", Annotated[type(config), tyro.conf.arg(name=prefix)], config),
+    ]
+    places = {name: f"section_{i}" for i, name in enumerate(extra)}
+    for name, settings in extra.items():
+        kind = Annotated[type(settings), tyro.conf.arg(name=name)]
+        fields.append((places[name], kind, settings))
+    made = dataclasses.make_dataclass(
+        "Flags", [(n, kind, dataclasses.field(default=value)) for n, kind, value in fields]
+    )
+
+    def parse(arguments: list[str]) -> tuple[Any, Any, dict[str, Any]]:
+        parsed: Any = tyro.cli(
+            made,
+            args=arguments,
+            prog=prog,
+            description=about,
+            config=(tyro.conf.FlagConversionOff,),
+        )
+        sections = {name: getattr(parsed, place) for name, place in places.items()}
+        return parsed.options, parsed.config, sections
+
+    return parse
+
+
+def _experiments(given: Any, arguments: list[str]) -> dict[str, Any]:
+    """Settings of all experiments that have any, those of users' figures named in the arguments
+    included.
+    """
+    _names(_value_of("--figures", arguments) or "all")
+    return {
+        name: from_dict(given.get(name, {}), experiment.settings, name)
+        for name, experiment in registry.everything().items()
+        if dataclasses.fields(experiment.settings)
+    }
+
+
+def _names(figures: str) -> list[str] | None:
+    """What ``--figures`` asks for, registered if it is the user's own.
+
+    Raises:
+        ConfigError: there is no such figure.
+
+    """
+    if figures == "all":
+        return None
+    return [registry.get(name.strip()).name for name in figures.split(",")]
+
+
+OPTIONS = "environment.options"
+
+
+def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str] | None]:
+    """The run's config, its directory and the figures, from a preset with the flags' changes."""
+    environment, rest = _take(arguments, command, "ENV", "|".join(envs.names()))
+    environment = environment or "cart-pole"
+    envs.make(environment)
+    base = stages.resolved(presets.preset(environment, _value_of("--preset", rest) or "quick"))
+    if not presets.has_preset(environment):
+        print(
+            f"muscope: nobody has chosen settings for '{environment}'; Cart Pole's are taken "
+            f"('muscope {command} {environment} --help' lists them).",
+            file=sys.stderr,
+        )
+    extra = _experiments(base.experiments, rest)
+    options = options_class(environment)
+    if options is not None:
+        extra[OPTIONS] = from_dict(base.environment.options, options, OPTIONS)
+    parse = _flags(
+        _Study(base.preset),
+        base,
+        extra,
+        f"muscope {command} {environment}",
+        f"Settings of '{environment}', starting from preset '{base.preset}'.",
+    )
+    study, config, sections = parse(rest)
+    own = sections.pop(OPTIONS, None)
+    config = dataclasses.replace(
+        config,
+        environment=dataclasses.replace(
+            config.environment, options=to_dict(own) if own is not None else {}
+        ),
+        experiments={name: to_dict(settings) for name, settings in sections.items()},
+    )
+    label = envs.make(config.environment).spec.name.replace(":", "-")
+    default = Path("runs") / f"{label}-{study.preset}-seed{config.train.seed}"
+    return config, study.out or default, _names(study.figures)
+
+
 def _study(arguments: list[str]) -> None:
-    config, out = _new_run("study", arguments)
-    run = stages.study(config, out)
-    print(run.report_path)
+    config, out, figures = _new_run("study", arguments)
+    print(stages.study(config, out, figures).report_path)
 
 
 def _train(arguments: list[str]) -> None:
-    config, out = _new_run("train", arguments)
+    config, out, _ = _new_run("train", arguments)
     print(stages.train(config, out).path)
 
 
-def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path]:
-    """The run's config and directory, from a preset with the command line's changes."""
-    environment, rest = _take(arguments, command, "ENV", "|".join(envs.names()))
-    if environment is None:
-        environment = EnvironmentConfig().name
-    envs.make(environment)
-    base = presets.preset(environment, _value_of("--preset", rest) or "quick")
-    parsed = tyro.cli(
-        _NewRun,
-        args=rest,
-        default=_NewRun(base, base.preset),
-        prog=f"muscope {command} {environment}",
-        description=f"Settings of '{environment}', starting from preset '{base.preset}'.",
-        config=(tyro.conf.FlagConversionOff,),
-    )
-    default = Path("runs") / f"{environment}-{parsed.preset}-seed{parsed.config.train.seed}"
-    return parsed.config, parsed.out or default
+@dataclass(frozen=True)
+class _Evaluate:
+    """Options of evaluate."""
+
+    figures: str = "all"
+    """Which figures: numbers or names with commas between, such as 2,3,endings, or your own
+    (my_figure.py:EXPERIMENT); or all."""
 
 
 def _evaluate(arguments: list[str]) -> None:
     path, rest = _take(arguments, "evaluate", "RUN", "runs/cart-pole-quick-seed0")
     helping = {"-h", "--help"} & set(rest)
     run = stages.open_run(path) if path is not None and not helping else None
-    parsed = tyro.cli(
-        _Evaluate,
-        args=rest,
-        default=_Evaluate(run.config.evaluate if run else EvaluateConfig()),
-        prog=f"muscope evaluate {path or 'RUN'}",
-        description="Fill a run's tables from its checkpoints; finished cells are skipped.",
-        config=(tyro.conf.FlagConversionOff,),
+    parse = _flags(
+        _Evaluate(),
+        run.config.evaluate if run else EvaluateConfig(),
+        _experiments(run.config.experiments if run else {}, rest),
+        f"muscope evaluate {path or 'RUN'}",
+        "Fill a run's tables from its checkpoints; finished cells are skipped.",
     )
+    options, evaluate, sections = parse(rest)
     if run is None:
         return
-    names = _figure_names(parsed.figures)
-    run.config = dataclasses.replace(run.config, evaluate=parsed.evaluate)
-    stages.evaluate(run, names)
+    experiments = {name: to_dict(settings) for name, settings in sections.items()}
+    run.config = dataclasses.replace(
+        run.config, evaluate=evaluate, experiments={**run.config.experiments, **experiments}
+    )
+    stages.evaluate(run, _names(options.figures))
     print(run.path / "tables")
 
 
-def _figure_names(figures: str) -> list[str] | None:
-    if figures == "all":
-        return None
-    given = [name.strip() for name in figures.split(",")]
-    names = [f"figure{name}" if name.isdecimal() else name for name in given]
-    for name in names:
-        if name not in EXPERIMENTS:
-            raise ConfigError(f"unknown figure '{name}'.{nearest(name, EXPERIMENTS)}")
-    return names
+@dataclass(frozen=True)
+class _Examine:
+    """Options of examine."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The folder to fill; by default runs/ and the agent's name."""
+    environment: str = ""
+    """Of an agent read from a file: its environment's name, where the file does not tell."""
+    figures: str = "all"
+    """Which figures: numbers or names with commas between, such as 2,3,endings, or your own
+    (my_figure.py:EXPERIMENT); or all."""
+
+
+def _examine(arguments: list[str]) -> None:
+    name, rest = _take(arguments, "examine", "AGENT", "my_agent.py:subject")
+    parse = _flags(
+        _Examine(),
+        EvaluateConfig(),
+        _experiments({}, rest),
+        f"muscope examine {name or 'AGENT'}",
+        "Put anybody's agent under the microscope: tables, figures, claims and a report.",
+    )
+    options, evaluate, sections = parse(rest)
+    if name is None:
+        return
+    subject = doors.find(name, options.environment)
+    out = options.out or Path("runs") / subject.name
+    settings = {section: to_dict(given) for section, given in sections.items()}
+    folder = stages.examine(subject, out, _names(options.figures), evaluate, settings)
+    print(folder.report_path)
 
 
 def _claims(arguments: list[str]) -> None:
@@ -170,10 +291,11 @@ def _claims(arguments: list[str]) -> None:
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise ConfigError(f"'claims' takes runs and no options, not {flags[0]}.")
-    for i, run in enumerate([stages.open_run(path) for path in arguments]):
-        config = run.config
-        print("\n" * (i > 0) + f"{config.environment.name}, {run.path}:")
-        print(as_text(stages.claims(run)))
+    for i, path in enumerate(arguments):
+        table = stages.judge(path)
+        environment = table["environment"][0].as_py()
+        print("\n" * (i > 0) + f"{environment}, {path}:")
+        print(as_text(table))
 
 
 def _report(arguments: list[str]) -> None:

@@ -62,3 +62,9 @@ def _imported(module: str, name: str) -> Any:
         raise ConfigError(f"importing {name} failed: {error}") from error
     except Exception as error:
         raise ConfigError(f"importing {name} failed: {type(error).__name__}: {error}") from error
+
+
+def absolute(name: str) -> str:
+    """The same object's name from any working directory."""
+    module, _, attribute = name.rpartition(":")
+    return f"{Path(module).resolve()}:{attribute}" if module.endswith(".py") else name

@@ -3,17 +3,76 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-from muscope.agent.networks import NetworkConfig
-from muscope.config import Config
-from muscope.config.environment import EnvironmentConfig
+from muscope.envs import registry as environments
+from muscope.config import (
+    Config,
+    EnvironmentConfig,
+    EvaluateConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimiserConfig,
+    ReplayConfig,
+    SearchConfig,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
+from muscope.envs.host import HostEnvironment
 from muscope.errors import ConfigError, nearest
-from muscope.experiments.config import EvaluateConfig
-from muscope.learning.loss import LossConfig
-from muscope.learning.optimiser import OptimiserConfig
-from muscope.learning.replay import ReplayConfig
-from muscope.search.tree import SearchConfig
-from muscope.training.config import TrainConfig
+
+ATARI = "atari:"
+MOST_SEQUENCES = 256  # that Figure 4 scores by default
+
+
+def _looks(
+    *,
+    sequences: int = 32,
+    every: int = 8,
+    search: tuple[int, ...] = (),
+    search_simulations: int = 64,
+    planning: tuple[int, ...] = (),
+    simulations: tuple[int, ...] = (1, 4, 16, 64),
+    horizon: int = 16,
+    moves: int = 0,
+    episodes: int = 10,
+    q_horizon: int = 100,
+) -> dict[str, dict[str, Any]]:
+    """Settings of all experiments, where several share a number.
+
+    Args:
+        sequences: R of Figures 3 and 5, of endings and decisions.
+        every: h of Figure 4.
+        search: checkpoints of Figure 6.
+        search_simulations: its N.
+        planning: checkpoints of Figure 7 and of the decisions.
+        simulations: N of Figure 7; decisions use the last.
+        horizon: H of Figures 6 and 7 and of the decisions.
+        moves: most moves of an episode in Figure 7.
+        episodes: of Figure 7, per planner.
+        q_horizon: steps that a decision's worth is counted over.
+
+    """
+    drawn = {"sequences": sequences}
+    decided = {"checkpoints": planning, "simulations": simulations[-1], "horizon": horizon}
+    return {
+        "figure3": drawn,
+        "endings": drawn,
+        "figure4": {"horizon": every},
+        "figure5": drawn,
+        "figure6": {"checkpoints": search, "simulations": search_simulations, "horizon": horizon},
+        "figure7": {
+            "checkpoints": planning,
+            "simulations": simulations,
+            "horizon": horizon,
+            "steps": moves,
+            "episodes": episodes,
+        },
+        "decisions": {**decided, "q_horizon": q_horizon, **drawn},
+    }
+
 
 # Cart Pole's settings are ours (the paper does not give any); docs/tuning.md has the search.
 _CART_POLE = Config(
@@ -82,17 +141,9 @@ _BREAKOUT_SMALL = dataclasses.replace(
     search=dataclasses.replace(_BREAKOUT.search, simulations=16, dirichlet_alpha=0.5),
     loss=LossConfig(unroll=5, n_step=10, value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),
 )
-_BREAKOUT_EVALUATION = EvaluateConfig(
-    episodes=20,
-    states=32,
-    sequences=16,
-    sequence_horizon=4,
-    planning_horizon=32,
-    # Every simulation in the true model costs 33 emulator steps: a game of 3,000 moves with 16
-    # simulations takes 7 minutes of a core.
-    planning_simulations=(1, 4, 16),
-    planning_episodes=4,
-)
+# Every simulation in the true model costs 33 emulator steps: a game of 3,000 moves with 16
+# simulations takes 7 minutes of a core.
+_BREAKOUT_LOOKS: dict[str, Any] = {"every": 4, "horizon": 32, "simulations": (1, 4, 16)}
 
 PRESETS: dict[str, dict[str, Config]] = {
     "lunar-lander": {
@@ -107,20 +158,19 @@ PRESETS: dict[str, dict[str, Config]] = {
                 steps=16_000,
                 checkpoints=(0, 1_600, 4_000, 8_000, 16_000),
             ),
-            evaluate=EvaluateConfig(
-                episodes=10,
-                states=32,
+            evaluate=EvaluateConfig(episodes=10, states=32),
+            experiments=_looks(
                 sequences=16,
-                sequence_horizon=4,
-                search_checkpoints=(4_000,),
+                every=4,
+                search=(4_000,),
                 search_simulations=32,
                 # A move in the true model takes simulations x horizon steps of it, one after
                 # the other; whole episodes with the paper's horizon of 128 would take hours.
-                planning_checkpoints=(16_000,),
-                planning_simulations=(1, 4, 8),
-                planning_horizon=32,
-                planning_steps=400,
-                planning_episodes=4,
+                planning=(16_000,),
+                simulations=(1, 4, 8),
+                horizon=32,
+                moves=400,
+                episodes=4,
             ),
         ),
         # The paper's scale: 30 agents, 1M training steps, horizons 10, 4 and 128.
@@ -137,15 +187,13 @@ PRESETS: dict[str, dict[str, Config]] = {
                     *(100_000, 200_000, 500_000, 1_000_000),
                 ),
             ),
-            evaluate=EvaluateConfig(
-                states=64,
-                sequences=32,
-                sequence_horizon=4,
-                search_checkpoints=(20_000,),
-                planning_checkpoints=(10_000, 100_000, 1_000_000),
-                planning_simulations=(1, 2, 4, 8, 16, 32, 64),
-                planning_horizon=128,
-                planning_episodes=20,
+            experiments=_looks(
+                every=4,
+                search=(20_000,),
+                planning=(10_000, 100_000, 1_000_000),
+                simulations=(1, 2, 4, 8, 16, 32, 64),
+                horizon=128,
+                episodes=20,
             ),
         ),
     },
@@ -162,12 +210,8 @@ PRESETS: dict[str, dict[str, Config]] = {
                 reanalyse_ratio=16.0,
                 checkpoints=(0, 500, 1_000, 2_000, 4_000, 8_000),
             ),
-            evaluate=EvaluateConfig(
-                states=48,
-                sequences=16,
-                search_checkpoints=(2_000,),
-                planning_checkpoints=(500, 2_000, 8_000),
-            ),
+            evaluate=EvaluateConfig(states=48),
+            experiments=_looks(sequences=16, search=(2_000,), planning=(500, 2_000, 8_000)),
         ),
         # The paper's scale: 30 agents, 100K training steps (Section 3.1).
         "paper": dataclasses.replace(
@@ -181,13 +225,11 @@ PRESETS: dict[str, dict[str, Config]] = {
                 reanalyse_ratio=4.0,
                 checkpoints=(0, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000),
             ),
-            evaluate=EvaluateConfig(
-                states=64,
-                sequences=32,
-                search_checkpoints=(2_000,),
-                planning_checkpoints=(500, 2_000, 10_000, 100_000),
-                planning_simulations=(1, 2, 4, 8, 16, 32, 64),
-                planning_episodes=20,
+            experiments=_looks(
+                search=(2_000,),
+                planning=(500, 2_000, 10_000, 100_000),
+                simulations=(1, 2, 4, 8, 16, 32, 64),
+                episodes=20,
             ),
         ),
     },
@@ -213,15 +255,16 @@ PRESETS: dict[str, dict[str, Config]] = {
                 checkpoints=(0, 1_000, 4_000, 8_000),
                 save_seconds=300.0,
             ),
-            evaluate=dataclasses.replace(
-                _BREAKOUT_EVALUATION,
-                episodes=30,
+            evaluate=EvaluateConfig(episodes=30, states=32),
+            experiments=_looks(
+                **_BREAKOUT_LOOKS,
+                sequences=16,
+                search=(8_000,),
                 search_simulations=32,
-                search_checkpoints=(8_000,),
-                planning_checkpoints=(8_000,),
-                planning_steps=400,
-                planning_episodes=3,
-                decision_horizon=50,
+                planning=(8_000,),
+                moves=400,
+                episodes=3,
+                q_horizon=50,
             ),
         ),
         # The best score in 25 minutes on one data-centre GPU, by estimate.
@@ -242,10 +285,9 @@ PRESETS: dict[str, dict[str, Config]] = {
                 checkpoints=(0, 2_000, 8_000, 20_000, 40_000, 60_000),
                 save_seconds=600.0,
             ),
-            evaluate=dataclasses.replace(
-                _BREAKOUT_EVALUATION,
-                search_checkpoints=(20_000,),
-                planning_checkpoints=(60_000,),
+            evaluate=EvaluateConfig(states=32),
+            experiments=_looks(
+                **_BREAKOUT_LOOKS, sequences=16, search=(20_000,), planning=(60_000,), episodes=4
             ),
         ),
         # The paper's scale: 20 agents, 500K training steps, K = 5 (Section 3.1); one transition
@@ -264,12 +306,8 @@ PRESETS: dict[str, dict[str, Config]] = {
                 checkpoints=(0, 2_000, 10_000, 50_000, 100_000, 200_000, 500_000),
                 save_seconds=3_600.0,
             ),
-            evaluate=dataclasses.replace(
-                _BREAKOUT_EVALUATION,
-                states=64,
-                sequences=32,
-                search_checkpoints=(10_000,),
-                planning_checkpoints=(10_000, 500_000),
+            experiments=_looks(
+                **_BREAKOUT_LOOKS, search=(10_000,), planning=(10_000, 500_000), episodes=4
             ),
         ),
     },
@@ -277,19 +315,85 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 
 def preset(environment: str, name: str = "quick") -> Config:
-    """The settings called ``name`` for an environment; any Atari game has Breakout's.
+    """The settings called ``name`` for an environment.
+
+    Any Atari game has Breakout's.  An environment that brings an attribute ``presets`` (nested
+    dicts of settings) has those.  Any other has one, ``quick``: :func:`defaults`.
 
     Raises:
-        ConfigError: no presets for this environment, or none of this name.
+        ConfigError: no such environment, or no preset of this name.
 
     """
-    if environment.startswith("atari:"):
+    if environment.startswith(ATARI):
         like = preset("breakout", name)
         return dataclasses.replace(
             like, environment=dataclasses.replace(like.environment, name=environment)
         )
-    if environment not in PRESETS:
-        raise ConfigError(f"no presets for '{environment}'.{nearest(environment, PRESETS)}")
-    if name not in PRESETS[environment]:
-        raise ConfigError(f"unknown preset '{name}'.{nearest(name, PRESETS[environment])}")
-    return PRESETS[environment][name]
+    own = environments.presets_of(environment)
+    known = sorted(own) or sorted(PRESETS.get(environment, {})) or ["quick"]
+    if name not in known:
+        raise ConfigError(f"unknown preset '{name}'.{nearest(name, known)}")
+    if name in own:
+        return _changed(defaults(environment), own[name], name)
+    if environment in PRESETS:
+        return PRESETS[environment][name]
+    return defaults(environment)
+
+
+def has_preset(environment: str) -> bool:
+    """Whether somebody has chosen settings for an environment."""
+    return bool(
+        environment.startswith(ATARI) or environment in PRESETS or environments.presets_of(environment)
+    )
+
+
+def defaults(environment: str) -> Config:
+    """Settings for an environment that nobody has tuned: those of Cart Pole's quick study, with
+    wider supports, and sizes that its actions and its simulator allow.
+
+    Raises:
+        ConfigError: no such environment.
+
+    """
+    made = environments.make(environment)
+    spec, last = made.spec, 8_000
+    every = 1
+    while spec.num_actions ** (every + 1) <= MOST_SEQUENCES and spec.num_actions > 1:
+        every += 1
+    on_host = isinstance(made, HostEnvironment)
+    planning: dict[str, Any] = {"planning": (last,)}
+    if on_host:  # Its true model is stepped one call at a time.
+        planning |= {"simulations": (1, 4, 16), "moves": 200, "episodes": 4}
+    return Config(
+        preset="quick",
+        environment=EnvironmentConfig(environment),
+        network=NetworkConfig(
+            kind="resnet" if len(spec.observation_shape) == 3 else "mlp",
+            value_limit=24.0,
+            value_bins=97,
+            reward_limit=10.0,
+            reward_bins=81,
+        ),
+        search=SearchConfig(simulations=50, dirichlet_alpha=0.5),
+        replay=ReplayConfig(capacity=10_000),
+        loss=LossConfig(value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),
+        train=TrainConfig(
+            agents=4, steps=last, cold_lanes=2, checkpoints=(0, 500, 1_000, 2_000, 4_000, last)
+        ),
+        evaluate=EvaluateConfig(states=48),
+        experiments=_looks(sequences=16, every=min(every, 8), search=(2_000,), **planning),
+    )
+
+
+def _changed(config: Config, changes: Mapping[str, Any], name: str) -> Config:
+    """A config with some of its settings, nested dicts of JSON's types, replaced."""
+
+    def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+        both = dict(old)
+        for key, value in new.items():
+            inner = old.get(key)
+            deep = isinstance(value, Mapping) and isinstance(inner, Mapping)
+            both[key] = merged(inner, value) if deep else value
+        return both
+
+    return from_dict(merged(to_dict(config), {**changes, "preset": name}))

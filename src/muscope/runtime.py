@@ -65,7 +65,7 @@ def agents_mesh(agents: int, devices: list[jax.Device] | None = None) -> Mesh:
     return Mesh(np.array(devices[:count]), (AGENTS,))
 
 
-def over_agents(
+def map_agents(
     one: Callable[..., Any],
     mesh: Mesh,
     per_agent: int,

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
 import pyarrow as pa
 
 from muscope import envs, runtime
-from muscope.claims import judge_run
-from muscope.config import Config
-from muscope.envs.host import host_errors
+from muscope.agent.check import check_agents
+from muscope.config import Config, EvaluateConfig, to_dict
+from muscope.config.base import from_dict
+from muscope.envs.contract import check as check_environment
+from muscope.envs.registry import resolved_options
 from muscope.errors import RunError
-from muscope.experiments import evaluate as stage
-from muscope.reporting import film as make_film
-from muscope.reporting import report as draw
-from muscope.reporting import scene_of
+from muscope.experiments import evaluate as cells
+from muscope.experiments import registry
+from muscope.host_call import host_errors
+from muscope.reporting import draw_film, experiments_of, judge_folder, write_report
+from muscope.reporting.scenes import scene_of
+from muscope.storage.checkpoint import is_leftover, write_atomically
+from muscope.storage.folder import Folder
 from muscope.storage.run import Run
+from muscope.subjects import RunSubject, Subject
 from muscope.trained import TrainedAgent
 from muscope.training import runner
-from muscope.training.agent import check
+from muscope.training.agent import check as check_training
 from muscope.training.population import Population
 
 
 class StudyRun(Run):
     """A run with its agents at hand."""
+
+    @property
+    def subject(self) -> RunSubject:
+        """The run's agents, as experiments see them."""
+        return RunSubject(self)
 
     def agent(self, index: int = 0, step: int | None = None) -> TrainedAgent:
         """Agent ``index`` at training step ``step`` (the last checkpoint by default).
@@ -43,8 +56,7 @@ class StudyRun(Run):
             raise RunError(f"{self.path} has no checkpoint at step {step}; it has {list(steps)}.")
         if not 0 <= index < self.config.train.agents:
             raise RunError(f"{self.path} has agents 0..{self.config.train.agents - 1}.")
-        agents = stage.load_agents(self, step)
-        return TrainedAgent(jax.tree.map(lambda x: x[index], agents), self.config, index, step)
+        return TrainedAgent(self.subject, index, step)
 
 
 def open_run(path: str | Path) -> StudyRun:
@@ -57,19 +69,43 @@ def open_run(path: str | Path) -> StudyRun:
     return StudyRun.open(path)
 
 
+def resolved(config: Config) -> Config:
+    """A config whose environment's and experiments' own settings are all written out.
+
+    Raises:
+        ConfigError: one of them cannot be; those of experiments that are not known here are kept
+            as they are.
+
+    """
+    environment = config.environment
+    options = resolved_options(environment)
+    experiments = dict(config.experiments)
+    for name, experiment in registry.everything().items():
+        given = from_dict(experiments.get(name, {}), experiment.settings, name)
+        experiments[name] = to_dict(given)
+    return dataclasses.replace(
+        config,
+        environment=dataclasses.replace(environment, options=options),
+        experiments=experiments,
+    )
+
+
 @host_errors()
 def train(config: Config, out: str | Path) -> StudyRun:
     """Train, or resume training, in the directory ``out``; does nothing if it is finished.
 
     Raises:
-        ConfigError: the settings cannot be built; nothing is written.
+        ConfigError: the settings cannot be built, or the environment breaks its contract; nothing
+            is written.
         RunError: ``out`` holds something else or is in use.
         CheckpointError: the saved state is damaged.
         HostError: a simulator on the host failed.
 
     """
     runtime.prepare()
-    check(config)
+    config = resolved(config)
+    check_environment(envs.make(config.environment))
+    check_training(config)
     if not Path(out).exists():  # A finished run needs no memory.
         Population(config).refuse_what_does_not_fit()
     run = StudyRun.create(out, config)
@@ -79,27 +115,75 @@ def train(config: Config, out: str | Path) -> StudyRun:
 
 @host_errors()
 def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
-    """Fill the tables of the named experiments, all by default; finished cells are skipped."""
+    """Fill the tables of the named experiments, all by default; finished cells are skipped.
+
+    Raises:
+        ConfigError: an unknown experiment or an impossible setting.
+        RunError: the run has missing checkpoints.
+        CheckpointError: a checkpoint is damaged.
+
+    """
     run = _opened(run)
-    stage.evaluate(run, experiments)
+    config, subject = run.config, run.subject
+    plans = cells.plan(subject, config.evaluate, config.experiments, experiments)
+    wanted = {step for plan in plans for step in plan.steps}
+    missing = sorted(wanted - set(run.steps()))
+    if missing:
+        raise RunError(
+            f"{run.path} has no checkpoint for training steps {missing}; "
+            "finish 'muscope train' first."
+        )
+    with run.lock():
+        run.config = resolved(config)
+        run.save_config()
+        cells.fill(subject, run, config.evaluate, plans)
     return run
 
 
-def claims(run: Run | str | Path) -> pa.Table:
-    """Judge the paper's claims from the run's tables, and write ``tables/claims.parquet``.
+def _refuse_stale(run: StudyRun) -> None:
+    """Raise if a table of the run was made with other checkpoints or settings than it has now."""
+    made, _ = experiments_of(run)
+    config, subject = run.config, run.subject
+    for experiment in made:
+        settings = from_dict(
+            config.experiments.get(experiment.name, {}), experiment.settings, experiment.name
+        )
+        steps = experiment.steps(subject, config.evaluate, settings)
+        plan = cells.Plan(experiment, settings, steps)
+        marks = cells.marks(subject, config.evaluate, plan)
+        if not cells.is_current(run, experiment, marks):
+            raise RunError(
+                f"{run.table_path(experiment.name)} was made with other checkpoints or settings "
+                f"than the run's; run 'muscope evaluate {run.path}' first."
+            )
+
+
+def judge(run: Folder | str | Path) -> pa.Table:
+    """Judge the paper's claims from the tables, and write ``tables/claims.parquet``.
 
     Raises:
         RunError: a table is damaged or was made with other checkpoints or settings.
 
     """
-    return judge_run(_opened(run))
+    folder = _folder(run)
+    if isinstance(folder, StudyRun) and folder.steps():
+        _refuse_stale(folder)
+    return judge_folder(folder)
 
 
-def report(run: Run | str | Path) -> Path:
-    """Draw the figures and write the report; returns its path."""
-    run = _opened(run)
-    draw(run)
-    return run.report_path
+def report(run: Folder | str | Path) -> Path:
+    """Draw the figures and write the report; returns its path.
+
+    Raises:
+        RunError: no table exists yet, or one is damaged or was made with other checkpoints or
+            settings than the run has.
+
+    """
+    folder = _folder(run)
+    if isinstance(folder, StudyRun) and folder.steps():
+        _refuse_stale(folder)
+    write_report(folder)
+    return folder.report_path
 
 
 def film(
@@ -125,19 +209,94 @@ def film(
     """
     run = _opened(run)
     path = run.film_path if out is None else Path(out)
-    make_film(run.agent(agent, step), path, seed)
+    draw_film(run.agent(agent, step), path, seed)
     return path
 
 
-def study(config: Config, out: str | Path) -> StudyRun:
+def study(config: Config, out: str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
     """All stages, each skipping what is already there."""
-    stage.check(config)
+    config = resolved(config)
+    planned = RunSubject(Run(Path(out), config))
+    cells.plan(planned, config.evaluate, config.experiments, experiments)
     run = train(config, out)
-    evaluate(run)
+    evaluate(run, experiments)
     if scene_of(envs.make(config.environment)) and not run.film_path.exists():
         film(run)
     report(run)
     return run
+
+
+EXAMINATION = "examination.json"
+"""The file that makes a folder an examination: who was examined, and with which settings."""
+
+
+@host_errors()
+def examine(
+    subject: Subject,
+    out: str | Path,
+    experiments: Sequence[str] | None = None,
+    evaluate: EvaluateConfig | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Folder:
+    """Put anybody's agents under the microscope: tables, figures, claims and a report.
+
+    Resumable: the same call skips what is there, and makes anew what the agents or settings have
+    changed.
+
+    Args:
+        subject: see :func:`muscope.subject`.
+        out: the folder to fill.
+        experiments: names; all by default.
+        evaluate: settings that experiments share.
+        settings: by experiment, those of its own settings that are not its defaults.
+
+    Raises:
+        ConfigError: the environment or the agents break their contract, or a setting cannot be;
+            nothing is written.
+        RunError: ``out`` holds something else or is in use.
+        HostError: a simulator or an agent on the host failed.
+
+    """
+    runtime.prepare()
+    evaluate = evaluate or EvaluateConfig()
+    check_environment(subject.environment)
+    check_agents(subject.load(subject.steps[-1]), subject.environment)
+    plans = cells.plan(subject, evaluate, settings, experiments)
+    folder = _examination(Path(out), subject, evaluate, plans)
+    with folder.lock():
+        cells.fill(subject, folder, evaluate, plans)
+    write_report(folder)
+    return folder
+
+
+def _examination(
+    path: Path, subject: Subject, evaluate: EvaluateConfig, plans: Sequence[cells.Plan]
+) -> Folder:
+    """The folder, with what is examined written down."""
+    file = path / EXAMINATION
+    empty = path.is_dir() and all(map(is_leftover, path.iterdir()))
+    if path.exists() and not file.exists() and not empty:
+        raise RunError(f"{path} exists and is not an examination; choose another --out.")
+    about = {
+        **subject.settings(),
+        "evaluate": to_dict(evaluate),
+        "experiments": {plan.experiment.name: to_dict(plan.settings) for plan in plans},
+    }
+    write_atomically(file, (json.dumps(about, indent=2) + "\n").encode())
+    return Folder(path)
+
+
+def _folder(run: Folder | str | Path) -> Folder:
+    """A run, or the folder of an examination.
+
+    Raises:
+        RunError: it is neither.
+
+    """
+    if isinstance(run, StudyRun):
+        return run
+    path = run.path if isinstance(run, Folder) else Path(run)
+    return Folder(path) if (path / EXAMINATION).is_file() else StudyRun.open(path)
 
 
 def _opened(run: Run | str | Path) -> StudyRun:

@@ -1,4 +1,4 @@
-"""One trained agent in hand: act, search, unroll its model."""
+"""One agent in hand: act, search, unroll its model."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 from numpy.typing import ArrayLike
 
-from muscope import envs
-from muscope.agent import MuZero, Prediction
-from muscope.config import Config
+from muscope.agent import Agent, Prediction
+from muscope.config import SearchConfig
 from muscope.errors import ConfigError
-from muscope.search import SearchResult, learned_parts, sample_action, search, temperature_at
+from muscope.search import SearchResult, learned_parts, sample_action, search
+from muscope.subjects import Subject
 
 
 class TrainedAgent:
-    """Agent ``index`` of a run as it stood at training step ``step``.
+    """Agent ``index`` of a subject as it stood at training step ``step``.
 
     Attributes:
         network: h, g and f with this agent's parameters.
@@ -27,16 +27,14 @@ class TrainedAgent:
 
     """
 
-    def __init__(self, network: MuZero, config: Config, index: int, step: int):
-        self.network = network
-        self.config = config
+    def __init__(self, subject: Subject, index: int, step: int):
+        self.subject = subject
         self.index = index
         self.step = step
+        self.network: Agent = jax.tree.map(lambda x: jnp.asarray(x)[index], subject.load(step))
+        self.environment = subject.environment
+        self.temperature = subject.temperature(step)
         self._calls = 0
-        self.environment = envs.make(config.environment)
-        self.temperature = float(
-            temperature_at(step, config.train.steps, config.train.temperatures)
-        )
 
     def search(self, observation: ArrayLike, seed: int | None = None) -> SearchResult:
         """MCTS from one observation, without exploration noise.
@@ -64,8 +62,11 @@ class TrainedAgent:
         return int(sample_action(action_key, visits, self.temperature))
 
     def _search(self, observation: ArrayLike, key: Key[Array, ""]) -> SearchResult:
-        found = _search(self.network, self._observation(observation), key, self.config)
-        return jax.tree.map(lambda x: x[0], found)
+        subject = self.subject
+        result = _search(
+            self.network, self._observation(observation), key, subject.search, subject.discount
+        )
+        return jax.tree.map(lambda x: x[0], result)
 
     def _key(self, seed: int | None) -> Key[Array, ""]:
         if seed is not None:
@@ -75,7 +76,7 @@ class TrainedAgent:
 
     def predict(self, observation: ArrayLike) -> Prediction:
         """The policy prior's logits [A] and the value at one observation."""
-        return self.network.predict(self.network.represent(self._observation(observation)))
+        return _predict(self.network, self._observation(observation))
 
     def unroll(
         self, observation: ArrayLike, actions: Sequence[int]
@@ -89,7 +90,8 @@ class TrainedAgent:
         count = self.environment.spec.num_actions
         if any(not 0 <= a < count for a in actions):
             raise ConfigError(f"actions must lie in 0..{count - 1}, not {list(actions)}.")
-        return self.network.unroll(self._observation(observation), jnp.asarray(actions, jnp.int32))
+        sequence = jnp.asarray(actions, jnp.int32)
+        return _unroll(self.network, self._observation(observation), sequence)
 
     def _observation(self, observation: ArrayLike) -> Float[Array, "..."]:
         observation = jnp.asarray(observation, jnp.float32)
@@ -104,12 +106,23 @@ class TrainedAgent:
 
 @eqx.filter_jit
 def _search(
-    network: MuZero, observation: Array, key: Key[Array, ""], config: Config
+    network: Agent, observation: Array, key: Key[Array, ""], config: SearchConfig, discount: float
 ) -> SearchResult:
-    return search(
-        learned_parts(network),
-        network.represent(observation)[None],
-        key,
-        config.search,
-        config.environment.discount,
-    )
+    roots = jax.tree.map(lambda z: z[None], network.represent(observation))
+    return search(learned_parts(network), roots, key, config, discount)
+
+
+@eqx.filter_jit
+def _predict(network: Agent, observation: Array) -> Prediction:
+    return network.predict(network.represent(observation))
+
+
+@eqx.filter_jit
+def _unroll(
+    network: Agent, observation: Array, actions: Int[Array, "K"]
+) -> tuple[Float[Array, "K"], Prediction]:
+    def advance(z, action):
+        following, reward = network.step(z, action)
+        return following, (reward, network.predict(following))
+
+    return jax.lax.scan(advance, network.represent(observation), actions)[1]

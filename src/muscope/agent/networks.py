@@ -7,65 +7,19 @@ A population is this same module with a leading agent axis on every array; calle
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from muscope import plugins
 from muscope.agent.base import Latent, Prediction
 from muscope.agent.support import Support
+from muscope.config import NetworkConfig
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, nearest
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes of the networks.  Supports are in h-transformed units."""
-
-    kind: str = "mlp"
-    """Which registered network to build."""
-    width: int = 64
-    """Units of every hidden layer; of a resnet, those of its heads."""
-    latent: int = 64
-    """Components of an MLP's latent state z."""
-    channels: int = 64
-    """Channels of a resnet's latent state z."""
-    head_channels: int = 16
-    """Channels to which a resnet's heads reduce the latent state first."""
-    standardise: bool = True
-    """Whether a resnet sees its observations standardised per pixel, by mean and spread in random
-    play before training."""
-    input_scale: tuple[float, ...] = ()
-    """Factors of the components of an MLP's observation; empty leaves them as they are."""
-    value_limit: float = 20.0
-    """Largest |h(value)| the value head can express; h(360) is about 18.4."""
-    value_bins: int = 41
-    """Bins of the value head on [-value_limit, value_limit]."""
-    reward_limit: float = 1.0
-    """Largest |h(reward)| the reward head can express; h(1) is about 0.42."""
-    reward_bins: int = 11
-    """Bins of the reward head on [-reward_limit, reward_limit]."""
-
-    def __post_init__(self) -> None:
-        for name in ("width", "latent", "head_channels"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"network.{name} must be at least 1.")
-        if self.channels < 2:
-            raise ConfigError("network.channels must be at least 2.")
-        for name in ("value", "reward"):
-            if getattr(self, f"{name}_bins") < 2 or getattr(self, f"{name}_limit") <= 0:
-                raise ConfigError(f"network.{name}_bins must be >= 2 and {name}_limit > 0.")
-
-
-def in_turn(config: NetworkConfig, platform: str) -> bool:
-    """Whether agents on one device are better run one after the other than side by side.
-
-    Side by side their convolutions become one grouped convolution, which on a CPU takes 3 times
-    as long as the agents' own.
-    """
-    return config.kind == "resnet" and platform == "cpu"
 
 
 class Linear(eqx.Module):
@@ -183,17 +137,6 @@ class MuZero(eqx.Module):
         policy_logits, value_logits = self.prediction(z)
         return Prediction(policy_logits, self.value_support.decode(value_logits))
 
-    def unroll(
-        self, observation: Float[Array, "..."], actions: Int[Array, "K"]
-    ) -> tuple[Float[Array, "K"], Prediction]:
-        """Rewards u_t^0..u_t^{K-1} and predictions f(z_t^1)..f(z_t^K) along ``actions``."""
-
-        def advance(z, action):
-            following, reward = self.step(z, action)
-            return following, (reward, self.predict(following))
-
-        return jax.lax.scan(advance, self.represent(observation), actions)[1]
-
 
 Builder = Callable[[NetworkConfig, Spec, Key[Array, ""]], MuZero]
 
@@ -212,28 +155,57 @@ def _mlp(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
     )
 
 
-_BUILDERS: dict[str, Builder] = {"mlp": _mlp}
+class _Kind(NamedTuple):
+    build: Builder
+    in_turn_on_cpu: bool = False
 
 
-def register(kind: str, builder: Builder) -> None:
+_KINDS: dict[str, _Kind] = {"mlp": _Kind(_mlp)}
+
+
+def register(kind: str, builder: Builder, in_turn_on_cpu: bool = False) -> None:
     """Make ``kind`` known to ``network.kind``.
+
+    Args:
+        kind: its name.
+        builder: makes one agent.
+        in_turn_on_cpu: on a CPU, agents of this kind on one device are better run one after the
+            other than side by side.
 
     Raises:
         ConfigError: the name is taken.
 
     """
-    if kind in _BUILDERS:
+    if kind in _KINDS:
         raise ConfigError(f"network '{kind}' is already registered; choose another name.")
-    _BUILDERS[kind] = builder
+    _KINDS[kind] = _Kind(builder, in_turn_on_cpu)
+
+
+def _kind(name: str) -> _Kind:
+    if name in _KINDS:
+        return _KINDS[name]
+    if plugins.is_source(name):
+        builder = plugins.load(name)
+        return _Kind(builder, getattr(builder, "in_turn_on_cpu", False))
+    raise ConfigError(f"unknown network '{name}'.{nearest(name, _KINDS)}")
+
+
+def in_turn(config: NetworkConfig, platform: str) -> bool:
+    """Whether agents on one device are better run one after the other than side by side."""
+    return platform == "cpu" and _kind(config.kind).in_turn_on_cpu
 
 
 def build(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
     """A freshly initialised agent for an environment.
 
     Raises:
-        ConfigError: ``config.kind`` is not registered.
+        ConfigError: ``config.kind`` is not known, or what it builds is no MuZero.
 
     """
-    if config.kind not in _BUILDERS:
-        raise ConfigError(f"unknown network '{config.kind}'.{nearest(config.kind, _BUILDERS)}")
-    return _BUILDERS[config.kind](config, spec, key)
+    agent = _kind(config.kind).build(config, spec, key)
+    if not isinstance(agent, MuZero):
+        raise ConfigError(
+            f"network '{config.kind}' builds a {type(agent).__name__}; it must build a "
+            "muscope.agent.MuZero of h, g, f and their supports."
+        )
+    return agent

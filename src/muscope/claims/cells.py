@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ class Cells:
 
     def values(self, column: str) -> list[Any]:
         """The different values of a column, sorted."""
-        return sorted(set(self.table[column].to_pylist()))
+        return statistics.values(self.table, column)
 
     def positive(self, column: str = "step", least: int = 1) -> list[int]:
         """The values above 0 of a column, sorted: trained checkpoints, budgets of simulations.
@@ -42,12 +41,12 @@ class Cells:
             MissingCell: there are fewer than ``least``.
 
         """
-        found = [value for value in self.values(column) if value > 0]
-        if len(found) < least:
+        above = [value for value in self.values(column) if value > 0]
+        if len(above) < least:
             raise MissingCell(
-                f"{self.name} has {column} {found} above 0; this needs {least} values."
+                f"{self.name} has {column} {above} above 0; this needs {least} values."
             )
-        return found
+        return above
 
     def mean(
         self, column: str, where: Mapping[str, Any] | None = None, **axes: Sequence[Any]
@@ -64,18 +63,12 @@ class Cells:
 
         """
         table = statistics.rows(self.table, **(where or {}))
-        keys = ["agent", *axes]
-        columns = [table[key].to_pylist() for key in keys]
-        sums: dict[tuple, list[float]] = {}
-        for *key, value in zip(*columns, table[column].to_numpy(), strict=True):
-            if not np.isnan(value):
-                sums.setdefault(tuple(key), []).append(float(value))
-        wanted: Iterable[tuple] = itertools.product(range(self.agents), *axes.values())
-        found = []
-        for cell in wanted:
-            if cell not in sums:
-                place = {**dict(zip(keys, cell, strict=True)), **(where or {})}
-                named = ", ".join(f"{name} {value}" for name, value in place.items())
-                raise MissingCell(f"{self.name} has no {column} for {named}.")
-            found.append(np.mean(sums[cell]))
-        return np.reshape(found, (self.agents, *(len(values) for values in axes.values())))
+        cells = statistics.means(table, column, range(self.agents), **axes)
+        empty = np.argwhere(np.isnan(cells))
+        if len(empty):
+            agent, *places = empty[0]
+            cell = {name: axes[name][i] for name, i in zip(axes, places, strict=True)}
+            named = {"agent": agent, **cell, **(where or {})}
+            words = ", ".join(f"{name} {value}" for name, value in named.items())
+            raise MissingCell(f"{self.name} has no {column} for {words}.")
+        return cells

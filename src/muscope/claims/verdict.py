@@ -1,19 +1,4 @@
-"""From one number per agent to an interval and a verdict.
-
-Table ``claims``, one row per claim:
-
-    claim      str    number and letter
-    text       str    what the paper says, as it is tested
-    statistic  str    what is computed per agent; the claim says that it is positive
-    estimate   float  mean over agents
-    low, high  float  95 % bootstrap interval over agents
-    n_agents   int
-    verdict    str    'holds' (low > 0), 'does not hold' (high <= 0), 'inconclusive', or
-                      'missing' (``note`` says what)
-    note       str
-
-and the settings every table has (:data:`muscope.storage.tables.SETTINGS`).
-"""
+"""From one number per agent to an interval and a verdict."""
 
 from __future__ import annotations
 
@@ -26,25 +11,33 @@ from jaxtyping import Float
 from scipy.special import ndtr, stdtrit
 
 from muscope.claims.cells import Cells, MissingCell
-from muscope.claims.paper import CLAIMS, Claim
-from muscope.experiments.evaluate import refuse_stale
+from muscope.claims.claim import Claim
+from muscope.errors import RunError
 from muscope.storage import tables
-from muscope.storage.run import Run
+from muscope.storage.folder import Folder
+from muscope.storage.schema import Schema, integer, number, text
 
 LEVEL = 0.95
 RESAMPLES = 10_000
 FEW = 6
-SCHEMA = {
-    "claim": pa.string(),
-    "text": pa.string(),
-    "statistic": pa.string(),
-    "estimate": pa.float64(),
-    "low": pa.float64(),
-    "high": pa.float64(),
-    "n_agents": pa.int64(),
-    "verdict": pa.string(),
-    "note": pa.string(),
-}
+SCHEMA = Schema(
+    "claims",
+    "one row per claim",
+    (
+        text("claim", "number and letter"),
+        text("text", "what the paper says, as it is tested"),
+        text("statistic", "what is computed per agent; the claim says that it is positive"),
+        number("estimate", "mean over agents"),
+        number("low", "lower end of the 95 % interval over agents"),
+        number("high", "upper end of it"),
+        integer("n_agents", "P"),
+        text(
+            "verdict",
+            "'holds' (low > 0), 'does not hold' (high <= 0), 'inconclusive', or 'missing'",
+        ),
+        text("note", "what is missing, or why there is no interval"),
+    ),
+)
 
 
 class Interval(NamedTuple):
@@ -77,11 +70,11 @@ def interval(values: Float[np.ndarray, "P"], seed: int) -> Interval:
     return Interval(mean, float(low), float(high))
 
 
-def verdict(found: Interval) -> str:
+def verdict(estimated: Interval) -> str:
     """'holds' if the whole interval is positive, 'does not hold' if none of it is."""
-    if found.low > 0:
+    if estimated.low > 0:
         return "holds"
-    if found.high <= 0:
+    if estimated.high <= 0:
         return "does not hold"
     return "inconclusive"
 
@@ -96,48 +89,56 @@ def judge(claim: Claim, cells: Cells, seed: int) -> dict[str, object]:
     if len(undefined):
         note = f"undefined for agent {', '.join(map(str, undefined))}"
         return _missing(claim, cells.agents, note)
-    found = interval(values, seed)
+    estimated = interval(values, seed)
     note = "one agent has no interval" if len(values) < 2 else ""
-    return _row(claim, cells.agents, found, verdict(found), note)
+    return _row(claim, cells.agents, estimated, verdict(estimated), note)
 
 
 def _missing(claim: Claim, agents: int, note: str) -> dict[str, object]:
     return _row(claim, agents, Interval(*[float("nan")] * 3), "missing", note)
 
 
-def _row(claim: Claim, agents: int, found: Interval, judged: str, note: str) -> dict[str, object]:
+def _row(
+    claim: Claim, agents: int, estimated: Interval, judged: str, note: str
+) -> dict[str, object]:
     return {
         "claim": claim.name,
         "text": claim.text,
         "statistic": claim.statistic,
-        **found._asdict(),
+        **estimated._asdict(),
         "n_agents": agents,
         "verdict": judged,
         "note": note,
     }
 
 
-def judge_run(run: Run, claims: Sequence[Claim] = CLAIMS) -> pa.Table:
-    """Judge all claims from a run's tables, and write ``tables/claims.parquet``.
+def judge_tables(folder: Folder, claims: Sequence[Claim]) -> pa.Table:
+    """Judge claims from the tables of one examination, and write ``tables/claims.parquet``.
 
     Raises:
-        RunError: a table is damaged, or was made with other checkpoints or settings.
+        RunError: there are no tables, or one is damaged.
 
     """
-    config = run.config
-    rows = []
-    for claim in (c for c in claims if c.is_about(config.environment.name)):
-        path = run.table_path(claim.table)
-        if path.exists():
-            refuse_stale(run, claim.table)
-            cells = Cells(claim.table, tables.read(path), config.train.agents, config.train.steps)
-            rows.append(judge(claim, cells, config.evaluate.seed))
+    known = [name for name in folder.tables() if name != SCHEMA.name]
+    if not known:
+        raise RunError(f"{folder.path} has no tables; run 'muscope evaluate' on it first.")
+    settings = tables.settings_of(tables.read(folder.table_path(known[0])))
+    about = tables.about(folder.table_path(known[0]))
+    agents, steps = int(about["agents"]), int(about["training_steps"])
+    judged = []
+    for claim in sorted(claims, key=lambda c: c.place):
+        if not claim.is_about(settings["environment"]):
+            continue
+        if claim.table in known:
+            table = tables.read(folder.table_path(claim.table))
+            cells = Cells(claim.table, table, agents, steps)
+            judged.append(judge(claim, cells, settings["evaluate_seed"]))
         else:
             note = f"no table {claim.table}; 'muscope evaluate' makes it"
-            rows.append(_missing(claim, config.train.agents, note))
-    columns = {name: [row[name] for row in rows] for name in SCHEMA}
-    table = tables.make(SCHEMA, columns, config)
-    tables.write(run.table_path("claims"), table, "")
+            judged.append(_missing(claim, agents, note))
+    columns = {name: [row[name] for row in judged] for name in SCHEMA.names}
+    table = tables.make(SCHEMA, columns, settings)
+    tables.write(folder.table_path(SCHEMA.name), table, {})
     return table
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import typing
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
@@ -120,13 +121,13 @@ def _names(cls: type, path: list[Any]) -> list[str]:
     return [f.name for f in dataclasses.fields(cls)]
 
 
-def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Dotted names of the settings in which two of one class differ, with both values."""
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> list[str]:
+    """Dotted names of what differs in two tables of JSON's types, with both values."""
     different: list[str] = []
-    for f in dataclasses.fields(a):
-        name = f"{path}.{f.name}" if path else f.name
-        x, y = getattr(a, f.name), getattr(b, f.name)
-        if dataclasses.is_dataclass(x):
+    for key in sorted({*a, *b}):
+        name = f"{path}.{key}" if path else key
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
             different += differences(x, y, name)
         elif x != y:
             different.append(f"{name} ({x} != {y})")

@@ -17,15 +17,13 @@ a choice are computed; ``Layout.starts`` should be small enough for the memory, 
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from muscope.config.environment import HostConfig
@@ -34,6 +32,8 @@ from muscope.envs.simulator import simulator
 from muscope.envs.trial import check_restores
 from muscope.envs.workers import HostStep, Maker, Work
 from muscope.errors import ConfigError, HostError
+from muscope.host_call import host_call
+from muscope.host_call import host_errors as host_errors
 
 
 class Layout(NamedTuple):
@@ -72,21 +72,6 @@ class HostState(NamedTuple):
     """The state is absorbing: over, or ended by the training view."""
     points: Float[Array, ""]
     """The game's own reward of the step that led here."""
-
-
-_failures: list[HostError] = []
-
-
-@contextlib.contextmanager
-def host_errors() -> Iterator[None]:
-    """Raise a failed callback's own error instead of the one that JAX makes of it."""
-    _failures.clear()
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if _failures:
-            raise _failures[-1] from error
-        raise
 
 
 AnyHost = TypeVar("AnyHost", bound="HostEnvironment")
@@ -198,11 +183,7 @@ class HostEnvironment:
         return Resumed(state._replace(terminated=state.over), state.over, state.points)
 
     def _call(self, on_host: Callable[..., None], *arguments: Array) -> _Landed:
-        """``on_host(outputs, *arguments)`` as an operation of the compiled program.
-
-        On the CPU the callback works on XLA's own buffers: ``jax.pure_callback`` would copy
-        inputs beyond 100 KB by a task for the very threads that wait for the callback, and hang.
-        """
+        """``on_host(outputs, *arguments)`` as an operation of the compiled program."""
         layout = self.layout
         shapes = _Landed(
             jax.ShapeDtypeStruct((layout.snapshot_bytes,), np.uint8),
@@ -211,24 +192,7 @@ class HostEnvironment:
             jax.ShapeDtypeStruct((), np.float32),
             jax.ShapeDtypeStruct((), np.bool_),
         )
-
-        def in_place(context: Any, outputs: _Landed, *inputs: Any) -> None:
-            on_host(jax.tree.map(np.asarray, outputs), *map(np.asarray, inputs))
-
-        def by_copy(*inputs: Any) -> _Landed:
-            inputs = tuple(map(np.asarray, inputs))
-            batch = inputs[-1].shape
-            outputs = jax.tree.map(lambda s: np.empty(batch + s.shape, s.dtype), shapes)
-            on_host(outputs, *inputs)
-            return outputs
-
-        return jax.lax.platform_dependent(
-            *arguments,
-            cpu=buffer_callback(in_place, shapes, vmap_method="broadcast_all"),
-            default=lambda *inputs: jax.pure_callback(
-                by_copy, shapes, *inputs, vmap_method="broadcast_all"
-            ),
-        )
+        return host_call(on_host, shapes, *arguments)
 
     def _reset_on_host(self, outputs: _Landed, start: np.ndarray) -> None:
         work = [Work(None, int(number)) for number in start.ravel()]
@@ -249,17 +213,13 @@ class HostEnvironment:
 
     def _run(self, outputs: _Landed, work: list[Work], lanes: Sequence[int] | np.ndarray) -> None:
         """Do the work and write result i into lane ``lanes[i]``; other lanes become 0."""
-        try:
-            steps = self.simulator(work)
-            longest = max((len(step.snapshot) for step in steps), default=0)
-            if longest > self.layout.snapshot_bytes:
-                raise HostError(
-                    f"{self.spec.name}: a snapshot of {longest} bytes does not fit into "
-                    f"{self.layout.snapshot_bytes}; its layout must allow for more."
-                )
-        except HostError as error:
-            _failures.append(error)
-            raise
+        steps = self.simulator(work)
+        longest = max((len(step.snapshot) for step in steps), default=0)
+        if longest > self.layout.snapshot_bytes:
+            raise HostError(
+                f"{self.spec.name}: a snapshot of {longest} bytes does not fit into "
+                f"{self.layout.snapshot_bytes}; its layout must allow for more."
+            )
         self._write(outputs, steps, lanes)
 
     def _write(

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from muscope import plugins
-from muscope.config.base import Settings, from_dict
+from muscope.config.base import Settings, from_dict, to_dict
 from muscope.config.environment import EnvironmentConfig
 from muscope.envs.base import Environment
 from muscope.errors import ConfigError, MuscopeError, nearest
@@ -108,6 +108,18 @@ def make(which: str | EnvironmentConfig) -> Environment:
 def options_class(name: str) -> type[Settings] | None:
     """The class of an environment's own settings; None if it has none."""
     return _entry(name).options_class()
+
+
+def resolved_options(config: EnvironmentConfig) -> dict[str, Any]:
+    """All of an environment's own settings as JSON, those that are not given with their defaults.
+
+    Raises:
+        ConfigError: one of them cannot be.
+
+    """
+    cls = options_class(config.name)
+    given = dict(config.options)
+    return to_dict(from_dict(given, cls, "environment.options")) if cls else given
 
 
 def presets_of(name: str) -> Mapping[str, Mapping[str, Any]]:

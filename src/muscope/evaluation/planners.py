@@ -15,13 +15,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from muscope.agent.base import Agent
-from muscope.envs.base import Environment, State
-from muscope.evaluation.play import Policy, prior_logits
-from muscope.search import Parts, SearchConfig, SearchResult, search
+from muscope.agent import Agent
+from muscope.config import SearchConfig
+from muscope.envs import Environment, State
+from muscope.search import Parts, SearchResult, search
 
 Model = Literal["learned", "true"]
 LeafKind = Literal["rollout", "value"]
+MODELS: tuple[Model, ...] = ("learned", "true")
+PRIORS = ("policy", "uniform")
+"""What guides a search: the policy network's prior, or none."""
+
+Step = Callable[[Any, Int[Array, ""]], tuple[Any, Float[Array, ""]]]
+"""A planner's model: (place, action) -> (place, reward)."""
 
 
 class Planner(NamedTuple):
@@ -60,10 +66,8 @@ def encode(planner: Planner, environment: Environment, agent: Agent, state: Stat
     return agent.represent(environment.observe(state))
 
 
-def model_step(
-    planner: Planner, environment: Environment, agent: Agent
-) -> Callable[[Any, Int[Array, ""]], tuple[Any, Float[Array, ""]]]:
-    """The planner's model: (place, action) -> (place, reward)."""
+def model_step(planner: Planner, environment: Environment, agent: Agent) -> Step:
+    """The planner's model, learned or true."""
 
     def true_step(place: TruePlace, action: Int[Array, ""]) -> tuple[TruePlace, Float[Array, ""]]:
         moved = environment.step(place.state, action)
@@ -81,18 +85,14 @@ def random_actions(key: Key[Array, ""], horizon: int, count: int) -> Int[Array, 
 
 
 def rollout(
-    step: Callable[[Any, Int[Array, ""]], tuple[Any, Float[Array, ""]]],
+    step: Step,
     place: Any,
     actions: Int[Array, "H"],
     length: Int[Array, ""],
     discount: float,
 ) -> Float[Array, ""]:
     """The discounted reward of the first ``length`` of ``actions`` from a place."""
-
-    def one(place, action):
-        return step(place, action)
-
-    _, rewards = jax.lax.scan(one, place, actions)
+    _, rewards = jax.lax.scan(step, place, actions)
     index = jnp.arange(actions.shape[0])
     return jnp.sum(jnp.where(index < length, rewards * discount**index, 0.0))
 
@@ -164,143 +164,12 @@ def plan(
     )
 
 
-def greedy(visits: Float[Array, "L A"], key: Key[Array, ""]) -> Int[Array, "L"]:
-    """A most visited action, ties at random; ``key`` is consumed."""
-    tie = jax.random.uniform(key, visits.shape)
-    best = visits == jnp.max(visits, axis=-1, keepdims=True)
-    return jnp.argmax(jnp.where(best, 1.0 + tie, 0.0), axis=-1)
+def doubled(states: State) -> tuple[State, Bool[Array, "L2"]]:
+    """States [L, ...] twice over [2 L, ...], and which of them are the first half.
 
-
-def planner_policy(
-    planner: Planner,
-    environment: Environment,
-    agent: Agent,
-    guided: Bool[Array, "E"],
-    config: SearchConfig,
-    discount: float,
-    budget: Int[Array, ""] | None = None,
-) -> Policy:
-    """Act greedily by visits; lane e uses the policy's prior iff ``guided[e]``."""
-
-    def act(states: State, key: Key[Array, ""]) -> Int[Array, "E"]:
-        search_key, tie_key = jax.random.split(key)
-        found = plan(
-            planner,
-            environment,
-            agent,
-            states,
-            guided,
-            search_key,
-            config,
-            discount,
-            budget=budget,
-        )
-        return greedy(found.visits, tie_key)
-
-    return act
-
-
-def greedy_prior_policy(environment: Environment, agent: Agent) -> Policy:
-    """The policy prior's most likely action, ties at random."""
-
-    def act(states: State, key: Key[Array, ""]) -> Int[Array, "E"]:
-        return greedy(prior_logits(environment, agent, states), key)
-
-    return act
-
-
-class Pair(NamedTuple):
-    """A place in both models at once, reached by the same actions."""
-
-    latent: Any
-    true: TruePlace
-    difference: Float[Array, ""]
-    """v - v_hat of the actions so far (Equations 3 and 4)."""
-    power: Float[Array, ""]
-    """gamma^depth"""
-
-
-class TrajectoryError(NamedTuple):
-    """Definition 1 for one simulation."""
-
-    whole: Float[Array, "..."]
-    """Of its tree path and rollout, H actions."""
-    path: Float[Array, "..."]
-    """Of its tree path alone."""
-
-
-def paired_parts(environment: Environment, agent: Agent, horizon: int, discount: float) -> Parts:
-    """The learned model's search with rollouts, and beside it the truth about every simulation.
-
-    The true environment only follows: it changes nothing in the search.
+    For two ways of acting or searching side by side in one program: the policy's prior guides the
+    first half, for example, and the uniform one the second.
     """
-    learned = Planner("learned", "rollout", horizon)
-    true = Planner("true", "rollout", horizon)
-    learned_step = model_step(learned, environment, agent)
-    true_step = model_step(true, environment, agent)
-    alone = planner_parts(learned, environment, agent, discount)
-
-    def search_node(node: Node) -> Node:
-        return Node(node.place.latent, node.guided)
-
-    def step(node: Node, action):
-        pair = node.place
-        latent, u = learned_step(pair.latent, action)
-        place, r = true_step(pair.true, action)
-        difference = pair.difference + pair.power * (r - u)
-        return Node(Pair(latent, place, difference, pair.power * discount), node.guided), u
-
-    def trace(node: Node, depth, key) -> TrajectoryError:
-        actions = random_actions(key, horizon, environment.spec.num_actions)
-        pair, length = node.place, horizon - depth
-        v = rollout(true_step, pair.true, actions, length, discount)
-        v_hat = rollout(learned_step, pair.latent, actions, length, discount)
-        whole = pair.difference + pair.power * (v - v_hat)
-        return TrajectoryError(jnp.abs(whole), jnp.abs(pair.difference))
-
-    return Parts(
-        step=step,
-        prior=lambda node: alone.prior(search_node(node)),
-        leaf=lambda node, depth, key: alone.leaf(search_node(node), depth, key),
-        trace=trace,
-    )
-
-
-def plan_in_pairs(
-    environment: Environment,
-    agent: Agent,
-    states: State,
-    guided: Bool[Array, "L"],
-    horizon: int,
-    key: Key[Array, ""],
-    config: SearchConfig,
-    discount: float,
-) -> SearchResult:
-    """The learned model's search from true states, with :class:`TrajectoryError` s as its trace."""
-
-    def root(state: State) -> Pair:
-        truth = TruePlace(state, jnp.array(False))
-        latent = agent.represent(environment.observe(state))
-        return Pair(latent, truth, jnp.zeros(()), jnp.ones(()))
-
-    return search(
-        paired_parts(environment, agent, horizon, discount),
-        Node(jax.vmap(root)(states), guided),
-        key,
-        replace(config, max_depth=horizon),
-        discount,
-    )
-
-
-def regularisation(
-    prior: Float[Array, "*batch A"], visits: Float[Array, "*batch A"]
-) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """TV[pi, pi_hat] and KL[pi, pi_hat] between a prior and smoothed visit counts (Section 4).
-
-    pi_hat(a) = (1 + N(a)) / (A + sum N).
-    """
-    actions = visits.shape[-1]
-    smoothed = (1.0 + visits) / (actions + jnp.sum(visits, axis=-1, keepdims=True))
-    total_variation = 0.5 * jnp.sum(jnp.abs(prior - smoothed), axis=-1)
-    divergence = jnp.sum(jax.scipy.special.rel_entr(prior, smoothed), axis=-1)
-    return total_variation, divergence
+    count = jax.tree.leaves(states)[0].shape[0]
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), states)
+    return twice, jnp.arange(2 * count) < count

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from muscope.agent.base import Agent
-from muscope.envs.base import Environment, State
-from muscope.search import SearchConfig, behaviour_logits, learned_parts, search
+from muscope.agent import Agent
+from muscope.config import SearchConfig
+from muscope.envs import Environment, State
+from muscope.search import behaviour_logits, learned_parts, search
 
 GREEDY = 1e-5
 """A temperature so low that Equation 1 takes a most visited action, ties at random."""
@@ -107,9 +108,9 @@ def _episodes(
         now = jnp.max(scores.length)
         if ranks is not None:
             rank = jnp.where(over, jnp.inf, ranks[now])
-            both = jax.tree.map(lambda *x: jnp.concatenate(x), sample, Sample(state, rank))
-            lowest = jnp.argsort(both.rank)[:count]
-            sample = jax.tree.map(lambda x: x[lowest], both)
+            pool = jax.tree.map(lambda *x: jnp.concatenate(x), sample, Sample(state, rank))
+            lowest = jnp.argsort(pool.rank)[:count]
+            sample = jax.tree.map(lambda x: x[lowest], pool)
         action = policy(state, jax.random.fold_in(key, now))
         state, reward, terminated = jax.vmap(environment.step)(state, action)
         # A terminated state is absorbing, so its further rewards are 0 by themselves.
@@ -136,8 +137,8 @@ def muzero_policy(
     def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
         search_key, action_key = jax.random.split(key)
         roots = jax.vmap(lambda s: agent.represent(environment.observe(s)))(state)
-        found = search(learned_parts(agent), roots, search_key, config, discount)
-        return jax.random.categorical(action_key, behaviour_logits(found.visits, temperature))
+        visits = search(learned_parts(agent), roots, search_key, config, discount).visits
+        return jax.random.categorical(action_key, behaviour_logits(visits, temperature))
 
     return act
 
@@ -145,10 +146,10 @@ def muzero_policy(
 def prior_logits(environment: Environment, agent: Agent, states: State) -> Float[Array, "L A"]:
     """The policy prior pi_theta(. | h_theta(s_t)) at true states [L, ...], as logits."""
 
-    def one(state: State) -> Float[Array, "A"]:
+    def logits_at(state: State) -> Float[Array, "A"]:
         return agent.predict(agent.represent(environment.observe(state))).policy_logits
 
-    return jax.vmap(one)(states)
+    return jax.vmap(logits_at)(states)
 
 
 def prior_policy(environment: Environment, agent: Agent) -> Policy:

@@ -1,7 +1,8 @@
-"""Every action sequence of a length, and how likely the behaviour policy is to take it."""
+"""Every action sequence of a length: how likely a policy is to take it, how wrong a model is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,14 +10,40 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from muscope.agent.base import Agent
-from muscope.envs.base import Environment, State
-from muscope.search import SearchConfig, behaviour_logits, learned_parts, search
+from muscope.agent import Agent
+from muscope.config import SearchConfig
+from muscope.envs import Environment, State
+from muscope.evaluation.value_error import (
+    Rewards,
+    constant,
+    predicted_rewards,
+    sequence_error,
+    split_at_the_end,
+    values,
+)
+from muscope.search import behaviour_logits, learned_parts, search
 
 
 def all_sequences(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
     """All A^h action sequences, in the order of their base-A numbers."""
     return np.indices((actions,) * horizon).reshape(horizon, -1).T.astype(np.int32)
+
+
+class EverySequence(NamedTuple):
+    """All S = A^h sequences from M states, scored at horizon h."""
+
+    log_probability: Float[Array, "M S"]
+    """Logarithm of Equation 6."""
+    error: Float[Array, "M S"]
+    """Definition 1"""
+    alive_error: Float[Array, "M S"]
+    """|part of v_hat - v predicted before the true end|"""
+    ended_error: Float[Array, "M S"]
+    """|part of v_hat predicted after the true end|"""
+    average_reward_error: Float[Array, "M S"]
+    """Definition 1 for a model that always predicts the mean reward under the behaviour policy"""
+    value: Float[Array, "M S"]
+    """The true value v, Equation 3."""
 
 
 class TrueTree(NamedTuple):
@@ -124,14 +151,90 @@ def behaviour_at(
     # The last states are searched twice to fill the last part.
     index = jnp.minimum(jnp.arange(parts * size), total - 1).reshape(parts, size)
 
-    def one_part(inputs):
+    def search_part(inputs):
         index, key = inputs
         roots = jax.vmap(lambda i: agent.represent(environment.observe(_at(states, i))))(index)
         visits = search(learned_parts(agent), roots, key, config, discount).visits
         return jax.nn.log_softmax(behaviour_logits(visits, temperature))
 
-    policy = jax.lax.map(one_part, (index, jax.random.split(key, parts)))
+    policy = jax.lax.map(search_part, (index, jax.random.split(key, parts)))
     return policy.reshape(parts * size, -1)[:total]
+
+
+def score_every_sequence(
+    environment: Environment,
+    agent: Agent,
+    states: State,
+    key: Key[Array, ""],
+    config: SearchConfig,
+    discount: float,
+    temperature: Float[Array, ""] | float,
+    horizon: int,
+) -> EverySequence:
+    """Score all sequences in the agent's model and weigh them by its own pi_MuZero.
+
+    Args:
+        environment: the true environment.
+        agent: whose model and policy it is; one search per inner node of the true tree.
+        states: [M, ...] to start from.
+        key: breaks the searches' ties; consumed.
+        config: the search's settings.
+        discount: gamma.
+        temperature: T.
+        horizon: h.
+
+    """
+    actions = environment.spec.num_actions
+    sequences = jnp.asarray(all_sequences(actions, horizon))
+
+    def rewards_from(state: State) -> tuple[Rewards, State]:
+        tree = true_tree(environment, state, horizon)
+        observation = environment.observe(state)
+        predicted = jax.vmap(lambda a: predicted_rewards(agent, observation, a))(sequences)
+        return Rewards(tree.reward, predicted, tree.ended), tree.nodes
+
+    rewards, nodes = jax.vmap(rewards_from)(states)
+    count = rewards.true.shape[0]
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), nodes)
+    policy = behaviour_at(environment, agent, flat, key, config, discount, temperature)
+    policy = policy.reshape(count, -1, actions)
+    log_probability = jax.vmap(lambda p: sequence_log_probabilities(p, actions, horizon))(policy)
+    usual = jnp.mean(jnp.sum(jnp.exp(log_probability)[..., None] * rewards.true, axis=1))
+    alive, over = split_at_the_end(rewards, discount)
+
+    def error_of(rewards: Rewards) -> Float[Array, "M S"]:
+        return sequence_error(rewards.true, rewards.predicted, discount)[..., -1]
+
+    return EverySequence(
+        log_probability,
+        error_of(rewards),
+        jnp.abs(alive[..., -1]),
+        jnp.abs(over[..., -1]),
+        error_of(constant(rewards, usual)),
+        values(rewards.true, discount)[..., -1],
+    )
+
+
+RANKED = ("error", "alive_error", "ended_error", "average_reward_error")
+
+
+def ranked(scored: EverySequence, seed: Sequence[int]) -> dict[str, Float[np.ndarray, "S"]]:
+    """Means over states at equal rank, least likely sequence first.
+
+    Args:
+        scored: one agent's sequences, [M, S] arrays.
+        seed: of the random order of sequences that are equally likely.
+
+    Returns:
+        :data:`RANKED` and ``probability``, by name.
+
+    """
+    log_probability = np.asarray(scored.log_probability, np.float64)
+    tie = np.random.default_rng(seed).random(log_probability.shape)
+    order = np.lexsort((tie, log_probability), axis=-1)
+    columns = {name: np.asarray(getattr(scored, name), np.float64) for name in RANKED}
+    columns["probability"] = np.exp(log_probability)
+    return {name: np.take_along_axis(x, order, -1).mean(0) for name, x in columns.items()}
 
 
 def _at(states: State, index: Int[Array, ""]) -> State:

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from muscope.agent.base import Agent
-from muscope.envs.base import Environment, State
+from muscope.agent import Agent
+from muscope.envs import Environment, State
 from muscope.evaluation.play import Policy
 
 
@@ -79,6 +79,11 @@ def score(
     path = true_path(environment, state, actions)
     predicted = predicted_rewards(agent, environment.observe(state), actions)
     return Rewards(path.reward, predicted, path.ended)
+
+
+def constant(rewards: Rewards, reward: Float[Array, ""] | float) -> Rewards:
+    """A model that knows nothing but one number, which it predicts for every step."""
+    return rewards._replace(predicted=jnp.full_like(rewards.true, reward))
 
 
 def values(rewards: Float[Array, "*batch h"], discount: float) -> Float[Array, "*batch h"]:

@@ -1,65 +1,104 @@
-"""What an experiment is: settings, a run from checkpoints to rows, and a plot of the rows."""
+"""What an experiment is.  Each owns everything about itself, in one module.
+
+Settings of its own, from checkpoints to rows, the tables' columns, what it costs, its random
+stream, from rows to a picture and a caption, and the claims that read its tables.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from muscope.config import Config
-from muscope.experiments.lab import Lab, checkpoints
+from muscope.claims import Claim
+from muscope.config import EvaluateConfig, Settings
+from muscope.experiments.lab import Block
+from muscope.storage.schema import Schema
+from muscope.subjects import Subject
 
 Tables = Mapping[str, pa.Table]
-"""An experiment's tables by file name; the first has the experiment's own name."""
+"""An experiment's tables by name; the first has the experiment's own name."""
 
 
-class Cell(NamedTuple):
-    """A piece of an experiment that is kept and skipped as a whole."""
-
-    step: int
-    """The checkpoint's training step."""
-    agent: int
-    """The agent, 0..P-1."""
-
-    @property
-    def name(self) -> str:
-        return f"step-{self.step:08d}-agent-{self.agent:03d}"
+@dataclass(frozen=True)
+class NoSettings(Settings):
+    """An experiment without settings of its own."""
 
 
-def _accept(config: Config) -> None:
+def every(subject: Subject, evaluate: EvaluateConfig, settings: Any) -> tuple[int, ...]:
+    """All checkpoints that are examined: those of ``evaluate.checkpoints``, or the subject's.
+
+    Raises:
+        ConfigError: one is not among the subject's.
+
+    """
+    return subject.scheduled(evaluate.checkpoints, "evaluate.checkpoints") or subject.steps
+
+
+def chosen(subject: Subject, evaluate: EvaluateConfig, settings: Any) -> tuple[int, ...]:
+    """Those of ``settings.checkpoints`` up to the end of training, or the last if none is.
+
+    Raises:
+        ConfigError: one is not among the subject's.
+
+    """
+    wanted = [step for step in settings.checkpoints if step <= subject.training_steps]
+    name = f"{settings.section}.checkpoints"
+    return subject.scheduled(wanted, name) or subject.steps[-1:]
+
+
+def _accept(subject: Subject, settings: Any) -> None:
     pass
 
 
-class Experiment(NamedTuple):
-    """One figure of the paper, or one of our own."""
+@dataclass(frozen=True)
+class Experiment:
+    """One figure of the paper, or somebody's own question."""
 
     name: str
-    """Its pictures' and main table's file name."""
+    """Of its pictures, its main table, and its settings on the command line."""
     title: str
-    settings: Callable[[Config], dict[str, Any]]
-    """The settings that change its rows, besides the run's own; a change recomputes them."""
-    run: Callable[[Lab, int], Tables]
-    """The rows of one checkpoint for the lab's block of agents: per table equally many rows
-    per agent, in the block's order."""
+    tables: tuple[Schema, ...]
+    """What ``run`` fills; the first has the experiment's name."""
+    run: Callable[[Block, Any, int], Tables]
+    """Block of agents, settings, training step: the rows of one checkpoint, per table equally many
+    for each agent, in the block's order."""
     plot: Callable[[Tables], Figure]
     """A pure function of the tables."""
     caption: Callable[[Tables], str]
     """What the picture shows, with the numbers it was made with."""
-    tables: tuple[str, ...] = ()
-    """Further tables that ``run`` fills beside the main one."""
-    check: Callable[[Config], None] = _accept
-    """Raises ConfigError for settings that cannot be run; called before any long work."""
-    steps: Callable[[Config], tuple[int, ...]] = checkpoints
-    """The checkpoints it examines."""
+    settings: type[Settings] = NoSettings
+    """Its own settings; all of its rows depend on them."""
+    claims: tuple[Claim, ...] = ()
+    """Claims that read its tables."""
+    steps: Callable[[Subject, EvaluateConfig, Any], tuple[int, ...]] = every
+    """The checkpoints that it examines."""
+    cost: Callable[[Subject, EvaluateConfig, Any], int] | None = None
+    """The most steps of the true environment for one agent and checkpoint, all games played to the
+    time limit; None if nobody has counted."""
+    check: Callable[[Subject, Any], None] = _accept
+    """Raises ConfigError for settings that this subject cannot be examined with."""
+    states: bool = True
+    """Whether it asks for on-policy states or episodes (:meth:`Block.on_policy`)."""
+    across: bool = False
+    """Whether a cell reads the other checkpoints too."""
+    number: int | None = None
+    """Of its random stream; derived from the name by default.  Those of the paper's figures are
+    pinned, because renaming a stream would change its rows."""
     revision: int = 1
     """Raised with every change of the code that changes its rows, so that kept rows are not
     taken for current ones."""
-    across: bool = False
-    """Whether a cell reads the other checkpoints too."""
+
+    @property
+    def stream(self) -> int:
+        """The random stream of :meth:`Block.keys`."""
+        return zlib.crc32(self.name.encode()) if self.number is None else self.number
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All its tables."""
-        return (self.name, *self.tables)
+        """Names of its tables."""
+        return tuple(schema.name for schema in self.tables)

@@ -1,218 +1,159 @@
 """Beyond the paper: what each planner's decision is worth, and whether model error explains it.
 
-At on-policy states, every action is valued in the true environment: Q(s, a) is the discounted
-return of taking it and then following the policy prior.  A planner's improvement is the Q of
-the action it chooses (mean over equally visited ones) less the prior's own mean, the quantity
-that the policy improvement theorem asks to be positive.
-
-Table ``decisions``, one row per (agent, checkpoint, state, model, prior):
-
-    agent    int    the agent, 0..P-1
-    step     int    training step of the checkpoint
-    state    int    number of the state, 0..M-1
-    model    str    'learned', 'true': what the search plans with
-    prior    str    'policy', 'uniform': what guides it
-    improvement  float  Q(s, a_planner) - sum_a pi(a | s) Q(s, a)
-    best         float  max_a Q(s, a) - sum_a pi(a | s) Q(s, a): the most any planner could get;
-                        a chosen on one half of the episodes, valued on the other
-    model_error  float  the learned model's value error (Definition 1) at this state, mean over
-                        the trajectories that its search simulates under the same prior
-    horizon      int    H of the search; leaves are valued by rollouts
-    q_horizon    int    steps of the prior after the action
-    n_sequences  int    R, episodes of the prior per action, with common random numbers
-
-and the settings every table has; this table's ``simulations`` is that of the search.
+The numbers are those of :mod:`muscope.evaluation.decisions`, at on-policy states.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Array, Float, Key
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from muscope import statistics
 from muscope.agent import Agent
-from muscope.config import Config
-from muscope.envs.base import Environment, State
-from muscope.evaluation.planners import Planner, plan, plan_in_pairs
-from muscope.evaluation.play import prior_logits, prior_policy
-from muscope.experiments import figure7, style
-from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Lab, interleave
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count, Whole
+from muscope.config.run import refuse_undiscount
+from muscope.envs import State
+from muscope.evaluation.decisions import PLANNERS, Decisions, decide
+from muscope.evaluation.planners import MODELS, PRIORS
+from muscope.experiments import style
+from muscope.experiments.base import Experiment, Tables, chosen
+from muscope.experiments.lab import Block, Scope, interleave
+from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
+from muscope.subjects import Subject
 
-PLANNERS = tuple((model, prior) for model in figure7.MODELS for prior in figure7.PRIORS)
+STREAM = 7
+"""Of its random numbers."""
 BINS = 5
-SCHEMA = {
-    "agent": pa.int64(),
-    "step": pa.int64(),
-    "state": pa.int64(),
-    "model": pa.string(),
-    "prior": pa.string(),
-    "improvement": pa.float64(),
-    "best": pa.float64(),
-    "model_error": pa.float64(),
-    "simulations": pa.int64(),
-    "horizon": pa.int64(),
-    "q_horizon": pa.int64(),
-    "n_sequences": pa.int64(),
-}
+SCHEMA = Schema(
+    "decisions",
+    "one row per (agent, checkpoint, state, model, prior)",
+    (
+        AGENT,
+        STEP,
+        integer("state", "number of the state, 0..M-1"),
+        text("model", "learned or true: what the search plans with"),
+        text("prior", "policy or uniform: what guides it"),
+        number("improvement", "Q(s, a_planner) - sum_a pi(a | s) Q(s, a)", "return"),
+        number(
+            "best",
+            "max_a Q(s, a) - sum_a pi(a | s) Q(s, a): the most any planner could get; a chosen on "
+            "one half of the episodes, valued on the other",
+            "return",
+        ),
+        number(
+            "model_error",
+            "the learned model's value error (Definition 1) at this state, mean over the "
+            "trajectories that its search simulates under the same prior",
+            "return",
+        ),
+        integer("simulations", "N of the search"),
+        integer("horizon", "H of the search; leaves are valued by rollouts", "steps"),
+        integer("q_horizon", "how long the prior is followed after the action", "steps"),
+        integer("n_sequences", "R, episodes of the prior per action, with common random numbers"),
+    ),
+)
 
 
-class Decisions(NamedTuple):
-    """One agent's decisions at M states, by planner in the order of :data:`PLANNERS`."""
+@dataclass(frozen=True)
+class Deciding(Settings):
+    """What is each planner's decision worth, and does model error explain it?"""
 
-    improvement: Float[Array, "4 M"]
-    best: Float[Array, "M"]
-    model_error: Float[Array, "2 M"]
-    """By prior."""
+    section = "decisions"
+
+    checkpoints: tuple[Whole, ...] = ()
+    """Training steps to examine; those up to the end of training, or the last if none is."""
+    simulations: Count = 64
+    """N, simulations of a search."""
+    horizon: Count = 16
+    """H, counted from the root: tree depth plus rollout length."""
+    q_horizon: Count = 100
+    """Steps after a decision for which the true return under the policy prior is counted."""
+    sequences: Count = 32
+    """R, episodes of the policy prior per state and action."""
 
 
-def action_values(
-    environment: Environment,
+def decide_at(
+    scope: Scope,
     agent: Agent,
     states: State,
     key: Key[Array, ""],
-    count: int,
+    *,
+    simulations: int,
     horizon: int,
-    discount: float,
-) -> Float[Array, "R M A"]:
-    """Q(s, a) of following the policy prior for ``horizon`` steps after a, per episode.
-
-    Args:
-        environment: the true environment.
-        agent: whose prior is followed.
-        states: pytree of [M, ...].
-        key: consumed.
-        count: R, episodes per action; the actions of a state share their random numbers.
-        horizon: steps after the action.
-        discount: gamma.
-
-    """
-    actions = environment.spec.num_actions
-    policy = prior_policy(environment, agent)
-
-    def moved(action):
-        return jax.vmap(lambda s: environment.step(s, action))(states)
-
-    first = jax.vmap(moved)(jnp.arange(actions))  # [A, M]
-
-    def one_episode(key):
-        def step(carry, inputs):
-            places, total = carry
-            key, power = inputs
-            # One key for all actions: common random numbers.
-            chosen = jax.vmap(lambda s: policy(s, key))(places)
-            following = jax.vmap(jax.vmap(environment.step))(places, chosen)
-            return (following.state, total + power * following.reward), None
-
-        powers = discount ** jnp.arange(1, horizon + 1)
-        inputs = (jax.random.split(key, horizon), powers)
-        return jax.lax.scan(step, (first.state, first.reward), inputs)[0][1]
-
-    totals = jax.lax.map(one_episode, jax.random.split(key, count), batch_size=min(count, 8))
-    return jnp.swapaxes(totals, 1, 2)
-
-
-def best_value(returns: Float[Array, "R M A"]) -> Float[Array, "M"]:
-    """max_a Q(s, a), chosen on one half of the episodes and valued on the other, both ways.
-
-    Chosen and valued on the same episodes it would be too high wherever actions are alike.
-    """
-    half = returns.shape[0] // 2
-    if half == 0:
-        return jnp.max(returns[0], axis=-1)
-    first, second = jnp.mean(returns[:half], axis=0), jnp.mean(returns[half:], axis=0)
-
-    def of(chooser: Float[Array, "M A"], judge: Float[Array, "M A"]) -> Float[Array, "M"]:
-        return jnp.take_along_axis(judge, jnp.argmax(chooser, axis=-1)[:, None], axis=-1)[:, 0]
-
-    return 0.5 * (of(first, second) + of(second, first))
-
-
-def value_of(q: Float[Array, "M A"], visits: Float[Array, "M A"]) -> Float[Array, "M"]:
-    """Q of the most visited action, mean over equally visited ones."""
-    best = visits == jnp.max(visits, axis=-1, keepdims=True)
-    return jnp.sum(jnp.where(best, q, 0.0), axis=-1) / jnp.sum(best, axis=-1)
-
-
-def decide(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Decisions:
-    """All planners at states [M, ...]."""
-    evaluate, environment = lab.config.evaluate, lab.truth
-    q_key, learned_key, true_key = jax.random.split(key, 3)
-    returns = action_values(
-        lab.environment,
+    sequences: int,
+    q_horizon: int,
+) -> Decisions:
+    """All planners of one agent at states [M, ...]; see :func:`decide`."""
+    return decide(
+        scope.environment,
+        scope.truth,
         agent,
         states,
-        q_key,
-        evaluate.sequences,
-        evaluate.decision_horizon,
-        lab.discount,
-    )
-
-    q = jnp.mean(returns, axis=0)
-
-    prior = jax.nn.softmax(prior_logits(environment, agent, states))
-    usual = jnp.sum(prior * q, axis=-1)
-    count, horizon = q.shape[0], evaluate.planning_horizon
-    both = jax.tree.map(lambda x: jnp.concatenate([x, x]), states)
-    guided = jnp.arange(2 * count) < count
-    config = replace(lab.config.search, simulations=evaluate.planning_simulations[-1])
-    learned = plan_in_pairs(
-        environment, agent, both, guided, horizon, learned_key, config, lab.discount
-    )
-    true = plan(
-        Planner("true", "rollout", horizon),
-        environment,
-        agent,
-        both,
-        guided,
-        true_key,
-        config,
-        lab.discount,
-    )
-    chosen = [
-        value_of(q, visits) for found in (learned, true) for visits in jnp.split(found.visits, 2)
-    ]
-    return Decisions(
-        jnp.stack(chosen) - usual,
-        best_value(returns) - usual,
-        jnp.mean(learned.trace[0].whole, axis=0).reshape(2, count),
+        key,
+        replace(scope.search, simulations=simulations),
+        scope.discount,
+        horizon,
+        sequences,
+        q_horizon,
     )
 
 
-def run(lab: Lab, step: int) -> Tables:
+def run(block: Block, settings: Deciding, step: int) -> Tables:
     """The decisions of all planners at one checkpoint."""
-    found = lab.call(decide, lab.agents(step), lab.on_policy(step).states, lab.keys(step, 7))
-    evaluate = lab.config.evaluate
-    parts = [
-        lab.table(
+    decisions = block.call(
+        decide_at,
+        block.at(step),
+        block.on_policy(step).states,
+        block.keys(step, STREAM),
+        simulations=settings.simulations,
+        horizon=settings.horizon,
+        sequences=settings.sequences,
+        q_horizon=settings.q_horizon,
+    )
+    by_planner = [
+        block.table(
             SCHEMA,
             step,
-            state=np.arange(evaluate.states),
+            settings,
+            state=np.arange(block.evaluate.states),
             model=np.array(model),
             prior=np.array(prior),
-            improvement=np.asarray(found.improvement)[:, i],
-            best=np.asarray(found.best),
-            model_error=np.asarray(found.model_error)[:, figure7.PRIORS.index(prior)],
-            simulations=evaluate.planning_simulations[-1],
-            horizon=evaluate.planning_horizon,
-            q_horizon=evaluate.decision_horizon,
-            n_sequences=evaluate.sequences,
+            improvement=np.asarray(decisions.improvement)[:, i],
+            best=np.asarray(decisions.best),
+            model_error=np.asarray(decisions.model_error)[:, PRIORS.index(prior)],
+            simulations=settings.simulations,
+            horizon=settings.horizon,
+            q_horizon=settings.q_horizon,
+            n_sequences=settings.sequences,
         )
         for i, (model, prior) in enumerate(PLANNERS)
     ]
-    return {"decisions": interleave(parts, len(lab.block))}
+    return {"decisions": interleave(by_planner, len(block.agents))}
+
+
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: Deciding) -> int:
+    """Every action is followed, and every planner's simulations are."""
+    actions = subject.environment.spec.num_actions
+    followed = evaluate.states * actions * (1 + settings.sequences * settings.q_horizon)
+    simulation = 1 + settings.horizon  # A new node and its rollout.
+    return followed + len(PLANNERS) * evaluate.states * settings.simulations * simulation
+
+
+def check(subject: Subject, settings: Deciding) -> None:
+    """Refuse a tree too deep for the discount."""
+    depth = min(settings.horizon, settings.simulations)
+    refuse_undiscount("decisions.horizon", depth, subject.discount)
 
 
 def by_error(
     table: pa.Table, step: int, model: str, prior: str
-) -> tuple[np.ndarray, list[statistics.Summary]]:
+) -> tuple[Float[np.ndarray, "bins"], list[statistics.Summary]]:
     """Improvement by fifths of the states, from the least to the greatest model error.
 
     The fifths are made within each agent.
@@ -222,55 +163,49 @@ def by_error(
         agents.
 
     """
-    table = statistics.rows(table, step=step, model=model, prior=prior)
-    agent = table["agent"].to_numpy()
-    error, gain = table["model_error"].to_numpy(), table["improvement"].to_numpy()
-    fifth = np.empty(len(agent), int)
-    for name in np.unique(agent):
-        own = np.flatnonzero(agent == name)
-        fifth[own[np.argsort(error[own], kind="stable")]] = np.arange(len(own)) * BINS // len(own)
-    bins = [fifth == i for i in np.unique(fifth)]
-    return (
-        np.array([statistics.over_agents(agent[b], error[b]).mean for b in bins]),
-        [statistics.over_agents(agent[b], gain[b]) for b in bins],
+    error, gain = (
+        by_state(table, name, step, model, prior) for name in ("model_error", "improvement")
     )
+    order = np.argsort(error, axis=1, kind="stable")
+    fifth = np.arange(error.shape[1]) * BINS // error.shape[1]
+    bins = [order[:, fifth == i] for i in np.unique(fifth)]  # [P, states of the fifth]
+    errors, gains = (
+        [statistics.over_agents(np.take_along_axis(x, own, axis=1).mean(axis=1)) for own in bins]
+        for x in (error, gain)
+    )
+    return np.array([e.mean for e in errors]), gains
+
+
+def explained(table: pa.Table, step: int, prior: str) -> Float[np.ndarray, "P"]:
+    """Per agent, rank correlation over states of model error and improvement lost to it.
+
+    Lost is the true model's improvement less the learned model's, under the same prior.  NaN
+    where one of them is constant.
+    """
+    error = by_state(table, "model_error", step, "learned", prior)
+    learned, true = (by_state(table, "improvement", step, model, prior) for model in MODELS)
+    return statistics.spearman(error, true - learned)
+
+
+def by_state(
+    table: pa.Table, column: str, step: int, model: str, prior: str
+) -> Float[np.ndarray, "P M"]:
+    """A column of one planner at one checkpoint."""
+    own = statistics.rows(table, step=step, model=model, prior=prior)
+    return statistics.means(own, column, state=statistics.values(own, "state"))
 
 
 def plot(given: Tables) -> Figure:
-    """Improvement per decision through training, and at the last step by model error."""
+    """Improvement per decision through training, and by model error at the first and last step."""
     table = given["decisions"]
-    steps = sorted(set(table["step"].to_pylist()))
+    steps = statistics.values(table, "step")
     with style.context():
         figure, panels = style.grid(1 + min(len(steps), 2))
-        axes = panels[0]
-        for model, prior in PLANNERS:
-            points = statistics.by_step(table, "improvement", model=model, prior=prior)
-            style.band(
-                axes,
-                range(len(steps)),
-                [s.mean for s in points],
-                [s.standard_error for s in points],
-                style.MODEL_COLOURS[model],
-                f"{model} model, {prior} prior",
-                linestyle="-" if prior == "policy" else ":",
-            )
-        best = [s.mean for s in statistics.by_step(table, "best")]
-        style.thin(axes, range(len(steps)), best, (4.0, 2.0), "best action")
-        axes.set_xticks(range(len(steps)), [style.thousands(s) for s in steps])
-        axes.set_xlabel("training steps")
-        axes.set_ylabel("improvement per decision")
+        draw_training(panels[0], table, steps)
         for axes, step in zip(panels[1:], (steps[0], steps[-1]), strict=False):
             for model, prior in PLANNERS:
                 errors, points = by_error(table, step, model, prior)
-                style.band(
-                    axes,
-                    errors,
-                    [s.mean for s in points],
-                    [s.standard_error for s in points],
-                    style.MODEL_COLOURS[model],
-                    "",
-                    linestyle="-" if prior == "policy" else ":",
-                )
+                draw_planner(axes, errors, points, model, prior, "")
             axes.set_title(f"{style.thousands(step)} steps", fontsize=9)
             axes.set_xlabel("learned model's error there")
         for axes in panels:
@@ -279,71 +214,73 @@ def plot(given: Tables) -> Figure:
         return figure
 
 
-def caption(given: Tables) -> str:
-    """What the picture shows, with the numbers it was made with."""
-    table = given["decisions"]
-    agents = len(set(table["agent"].to_pylist()))
-    states = len(set(table["state"].to_pylist()))
-    last = max(table["step"].to_pylist())
-    parts = []
-    for prior in figure7.PRIORS:
-        found = statistics.over_agents(*explained(table, last, prior))
-        number = f"{found.mean:+.2f}" if found.n else "undefined"
-        parts.append(f"{number} with the {prior} prior ({found.n} agents)")
-    return (
-        "Left: how much better the planner's action is than the policy prior's in the true "
-        f"environment, when the prior acts for the following {table['q_horizon'][0]} steps; mean "
-        f"over {states} on-policy states and {agents} agents, bands one standard error; "
-        f"{table['simulations'][0]} simulations, rollout leaves. Right: the same by fifths of the "
-        "states, from the smallest to the largest error of the learned model along its own "
-        "search. Spearman's rank correlation of that error with what the true model's decision "
-        f"gains over the learned model's at step {style.thousands(last)}: {', '.join(parts)} "
-        "(positive: errors explain lost improvement; agents that lose nothing have none)."
+def draw_training(axes: Axes, table: pa.Table, steps: list[int]) -> None:
+    """The first panel: all planners, and the best action, by checkpoint."""
+    places = np.arange(len(steps))
+    for model, prior in PLANNERS:
+        _, points = statistics.curve(table, "improvement", "step", model=model, prior=prior)
+        draw_planner(axes, places, points, model, prior, f"{model} model, {prior} prior")
+    _, best = statistics.curve(table, "best", "step")
+    style.thin(axes, places, [s.mean for s in best], (4.0, 2.0), "best action")
+    axes.set_xticks(places, [style.thousands(s) for s in steps])
+    axes.set_xlabel("training steps")
+    axes.set_ylabel("improvement per decision")
+
+
+def draw_planner(
+    axes: Axes,
+    x: np.ndarray,
+    points: list[statistics.Summary],
+    model: str,
+    prior: str,
+    label: str,
+) -> None:
+    """One planner's line."""
+    style.band(
+        axes,
+        x,
+        [s.mean for s in points],
+        [s.standard_error for s in points],
+        style.MODEL_COLOURS[model],
+        label,
+        linestyle="-" if prior == "policy" else ":",
     )
 
 
-def explained(table: pa.Table, step: int, prior: str) -> tuple[np.ndarray, np.ndarray]:
-    """Per agent, rank correlation over states of model error and improvement lost to it.
-
-    Lost is the true model's improvement less the learned model's, under the same prior.  NaN
-    where one of them is constant is left out.
-    """
-    agents, found = [], []
-    for agent in np.unique(table["agent"].to_numpy()):
-        rows = {}
-        for model in figure7.MODELS:
-            own = statistics.rows(table, agent=int(agent), step=step, model=model, prior=prior)
-            order = np.argsort(own["state"].to_numpy())
-            rows[model] = own["improvement"].to_numpy()[order]
-            error = own["model_error"].to_numpy()[order]
-        agents.append(agent)
-        found.append(float(statistics.spearman(error, rows["true"] - rows["learned"])))
-    known = ~np.isnan(found)
-    return np.array(agents)[known], np.array(found)[known]
-
-
-def settings(config: Config) -> dict[str, object]:
-    """What the decisions' rows depend on."""
-    evaluate = config.evaluate
-    return {
-        name: getattr(evaluate, name)
-        for name in (
-            "episodes",
-            "states",
-            "sequences",
-            "planning_horizon",
-            "planning_simulations",
-            "decision_horizon",
-        )
-    }
+def caption(given: Tables) -> str:
+    """What the picture shows, with the numbers it was made with."""
+    table = given["decisions"]
+    last = statistics.values(table, "step")[-1]
+    correlations = []
+    for prior in PRIORS:
+        summary = statistics.over_agents(explained(table, last, prior))
+        mean = f"{summary.mean:+.2f}" if summary.n else "undefined"
+        correlations.append(f"{mean} with the {prior} prior ({summary.n} agents)")
+    return (
+        "Left: how much better the planner's action is than the policy prior's in the true "
+        "environment, when the prior acts for the following "
+        f"{statistics.first(table, 'q_horizon')} steps; mean over "
+        f"{len(statistics.values(table, 'state'))} on-policy states and "
+        f"{len(statistics.values(table, 'agent'))} agents, bands one standard error; "
+        f"{statistics.first(table, 'simulations')} simulations, rollout leaves. Right: the same by "
+        "fifths of the states, from the smallest to the largest error of the learned model along "
+        "its own search. Spearman's rank correlation of that error with what the true model's "
+        f"decision gains over the learned model's at step {style.thousands(last)}: "
+        f"{', '.join(correlations)} (positive: errors explain lost improvement; agents that lose "
+        "nothing have none)."
+    )
 
 
-EXPERIMENT: Experiment = Experiment(
+EXPERIMENT = Experiment(
     name="decisions",
     title="Where planning helps: decisions and model error",
-    settings=settings,
+    tables=(SCHEMA,),
     run=run,
     plot=plot,
     caption=caption,
-    steps=figure7.checkpoints,
+    settings=Deciding,
+    steps=chosen,
+    cost=cost,
+    check=check,
+    number=STREAM,
 )

@@ -1,132 +1,129 @@
 """Beyond the paper: does the learned model know where an episode ends?
 
 In an environment that pays the same at every step (Cart Pole), all value error is about
-termination.  From the states of Figure 3, sequences of uniformly random actions are scored
-in both models and lined up at their true end.
-
-Table ``endings``, one row per (agent, checkpoint, offset):
-
-    agent    int    the agent, 0..P-1
-    step     int    training step of the checkpoint
-    offset   int    steps since the true end: -1 is the transition that ends the episode, 0 the
-                    first step that no longer exists in the true environment
-    true_reward       float  mean r there (0 from offset 0 on)
-    predicted_reward  float  mean u there; NaN if no sequence has a step at this offset
-    sequences    int  sequences with a step at this offset, of those that end
-    ended        float  share of all M x R sequences that end within the horizon
-    alive_error  float  mean |part of v_hat - v predicted before the true end|, all sequences
-    ended_error  float  mean |part of v_hat predicted after the true end|, all sequences
-
-and the settings every table has (:data:`muscope.storage.tables.SETTINGS`).
+termination.  From on-policy states, sequences of uniformly random actions are scored in both
+models and lined up at their true end.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Key
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from muscope import statistics
 from muscope.agent import Agent
-from muscope.envs.base import State
-from muscope.evaluation.value_error import Rewards, score, split_at_the_end
-from muscope.experiments import figure3, style
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count, Whole
+from muscope.envs import State
+from muscope.evaluation.endings import Profile, random_profile
+from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Lab
+from muscope.experiments.lab import Block, Scope
+from muscope.storage.schema import AGENT, STEP, Schema, integer, number
+from muscope.subjects import Subject
 
-SCHEMA = {
-    "agent": pa.int64(),
-    "step": pa.int64(),
-    "offset": pa.int64(),
-    "true_reward": pa.float64(),
-    "predicted_reward": pa.float64(),
-    "sequences": pa.int64(),
-    "ended": pa.float64(),
-    "alive_error": pa.float64(),
-    "ended_error": pa.float64(),
-}
-
-
-class Profile(NamedTuple):
-    """Mean rewards by steps since the true end; h sequences' steps give offsets -h..h-1."""
-
-    true_reward: Float[Array, "offsets"]
-    predicted_reward: Float[Array, "offsets"]
-    sequences: Int[Array, "offsets"]
-    ended: Float[Array, "1"]
-    alive_error: Float[Array, "1"]
-    ended_error: Float[Array, "1"]
-
-
-def profile(rewards: Rewards, ends: Bool[Array, "L"], discount: float) -> Profile:
-    """Line rewards [L, h] up at their true ends.
-
-    Args:
-        rewards: of L sequences.
-        ends: whether the episode is over after the sequence's last step.
-        discount: gamma.
-
-    """
-    horizon = rewards.true.shape[-1]
-    # The first step after the end; equal to h if the very last transition ended the episode.
-    end = horizon - jnp.sum(rewards.ended, axis=-1)
-    offset = jnp.arange(horizon) - end[:, None] + horizon
-    index = jnp.where(ends[:, None], offset, 2 * horizon)  # those that do not end go nowhere
-
-    def total(x: Float[Array, "L h"]) -> Float[Array, "offsets"]:
-        return jnp.zeros(2 * horizon).at[index].add(x, mode="drop")
-
-    count = total(jnp.ones_like(rewards.true))
-    alive, over = split_at_the_end(rewards, discount)
-    return Profile(
-        total(rewards.true) / count,
-        total(rewards.predicted) / count,
-        count.astype(jnp.int32),
-        jnp.mean(ends.astype(jnp.float32))[None],
-        jnp.mean(jnp.abs(alive[:, -1]))[None],
-        jnp.mean(jnp.abs(over[:, -1]))[None],
-    )
+STREAM = 3
+SHOWN = range(-5, 6)
+"""Offsets in the picture."""
+SCHEMA = Schema(
+    "endings",
+    "one row per (agent, checkpoint, offset)",
+    (
+        AGENT,
+        STEP,
+        integer(
+            "offset",
+            "since the true end: -1 is the transition that ends the episode, 0 the first step "
+            "that no longer exists in the true environment",
+            "steps",
+        ),
+        number("true_reward", "mean r there (0 from offset 0 on)", "reward"),
+        number(
+            "predicted_reward",
+            "mean u there; NaN if no sequence has a step at this offset",
+            "reward",
+        ),
+        integer("sequences", "sequences with a step at this offset, of those that end"),
+        number("ended", "share of all M x R sequences that end within the horizon"),
+        number(
+            "alive_error",
+            "mean |part of v_hat - v predicted before the true end|, all sequences",
+            "return",
+        ),
+        number(
+            "ended_error",
+            "mean |part of v_hat predicted after the true end|, all sequences",
+            "return",
+        ),
+    ),
+)
 
 
-def random_profile(lab: Lab, agent: Agent, states: State, key: Key[Array, ""]) -> Profile:
-    """The profile of uniformly random sequences from states [M, ...]."""
-    count, actions = lab.config.evaluate.sequences, lab.environment.spec.num_actions
-    starts = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), states)
-    lanes = jax.tree.leaves(starts)[0].shape[0]
-    sequences = jax.random.randint(key, (lanes, lab.horizon + 1), 0, actions)
-    # One step more than is scored tells whether the last scored one ended the episode.
-    scored = jax.vmap(lambda s, a: score(lab.truth, agent, s, a))(starts, sequences)
-    rewards = Rewards(*(x[:, :-1] for x in scored))
-    return profile(rewards, scored.ended[:, -1], lab.discount)
+@dataclass(frozen=True)
+class Endings(Settings):
+    """Beyond the paper: does the model know where an episode ends?"""
+
+    section = "endings"
+
+    sequences: Count = 32
+    """R, random action sequences per state."""
+    horizon: Whole = 0
+    """h, steps of a sequence; 0 for K, the steps that the model was trained to look ahead."""
 
 
-def run(lab: Lab, step: int) -> Tables:
+def profile_agent(
+    scope: Scope,
+    agent: Agent,
+    states: State,
+    key: Key[Array, ""],
+    *,
+    sequences: int,
+    horizon: int,
+) -> Profile:
+    """One agent's profile, from states [M, ...]; see :func:`random_profile`."""
+    return random_profile(scope.truth, agent, states, key, scope.discount, sequences, horizon)
+
+
+def run(block: Block, settings: Endings, step: int) -> Tables:
     """One checkpoint's model around the true ends of random action sequences."""
-    found = lab.call(
-        random_profile, lab.agents(step), lab.on_policy(step).states, lab.keys(step, 3)
+    horizon = settings.horizon or block.subject.unroll
+    profile = block.call(
+        profile_agent,
+        block.at(step),
+        block.on_policy(step).states,
+        block.keys(step, STREAM),
+        sequences=settings.sequences,
+        horizon=horizon,
     )
-    offsets = np.arange(-lab.horizon, lab.horizon)
-    return {"endings": lab.table(SCHEMA, step, offset=offsets, **found._asdict())}
+    offsets = np.arange(-horizon, horizon)
+    return {"endings": block.table(SCHEMA, step, settings, offset=offsets, **profile._asdict())}
+
+
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: Endings) -> int:
+    """Every sequence is followed for one step more than is scored."""
+    horizon = settings.horizon or subject.unroll
+    return evaluate.states * settings.sequences * (horizon + 1)
 
 
 def plot(given: Tables) -> Figure:
     """Predicted reward around the true end, a line per checkpoint, and the true reward."""
     table = given["endings"]
-    steps = sorted(set(table["step"].to_pylist()))
-    offsets = [o for o in sorted(set(table["offset"].to_pylist())) if -5 <= o <= 5]
+    steps = statistics.values(table, "step")
     with style.context():
         figure, axes = style.single(height=3.0)
-        truth = _curve(table, "true_reward", offsets, steps)
+        offsets, points = statistics.curve(table, "true_reward", "offset", offset=SHOWN)
+        truth = [s.mean for s in points]
         axes.plot(offsets, truth, color="black", drawstyle="steps-mid", label="true")
         for i, step in enumerate(steps):
             colour = colormaps["viridis_r"](0.1 + 0.9 * i / max(len(steps) - 1, 1))
-            mean = _curve(table, "predicted_reward", offsets, [step])
+            offsets, points = statistics.curve(
+                table, "predicted_reward", "offset", offset=SHOWN, step=step
+            )
+            mean = [s.mean for s in points]
             axes.plot(offsets, mean, color=colour, marker="o", label=style.thousands(step))
         axes.axvline(-0.5, color="grey", linewidth=0.8)
         axes.set_xlabel("steps since the true end")
@@ -135,17 +132,12 @@ def plot(given: Tables) -> Figure:
         return figure
 
 
-def _curve(table: pa.Table, column: str, offsets: list[int], steps: list[int]) -> list[float]:
-    chosen = [statistics.select(table, column, offset=offset, step=steps) for offset in offsets]
-    return [statistics.over_agents(agent, value).mean for agent, value in chosen]
-
-
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["endings"]
-    last = max(table["step"].to_pylist())
+    last = statistics.values(table, "step")[-1]
     share, alive, over = (
-        statistics.over_agents(*statistics.select(table, column, step=[last])).mean
+        statistics.summary(table, column, step=last).mean
         for column in ("ended", "alive_error", "ended_error")
     )
     after = over / share if share else 0.0
@@ -159,11 +151,14 @@ def caption(given: Tables) -> str:
     )
 
 
-EXPERIMENT: Experiment = Experiment(
+EXPERIMENT = Experiment(
     name="endings",
     title="Why the model is wrong: rewards around the end of an episode",
-    settings=figure3.settings,
+    tables=(SCHEMA,),
     run=run,
     plot=plot,
     caption=caption,
+    settings=Endings,
+    cost=cost,
+    number=STREAM,
 )

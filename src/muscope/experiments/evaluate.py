@@ -1,200 +1,200 @@
-"""The evaluation stage: from checkpoints to tables, one resumable cell at a time."""
+"""From a subject to tables, one resumable cell at a time."""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import jax
 import pyarrow as pa
 
-import muscope
-from muscope import envs, runtime
-from muscope.agent import networks
-from muscope.agent.networks import MuZero
-from muscope.config import Config, trained_alike
-from muscope.errors import CheckpointError, ConfigError, RunError, nearest
-from muscope.experiments import (
-    cost,
-    decisions,
-    endings,
-    figure2,
-    figure3,
-    figure4,
-    figure5,
-    figure6,
-    figure7,
-)
-from muscope.experiments.base import Cell, Experiment
-from muscope.experiments.lab import Lab, block_size
+from muscope import runtime
+from muscope.config import EvaluateConfig, Settings, to_dict
+from muscope.config.base import from_dict
+from muscope.experiments import cost, registry
+from muscope.experiments.base import Experiment
+from muscope.experiments.lab import Block, Lab, block_size
 from muscope.progress import progress
-from muscope.storage import checkpoint, tables
-from muscope.storage.run import Run
-
-EXPERIMENTS: dict[str, Experiment] = {
-    e.name: e
-    for e in (
-        figure2.EXPERIMENT,
-        figure3.EXPERIMENT,
-        endings.EXPERIMENT,
-        figure4.EXPERIMENT,
-        figure5.EXPERIMENT,
-        figure6.EXPERIMENT,
-        figure7.EXPERIMENT,
-        decisions.EXPERIMENT,
-    )
-}
+from muscope.storage import tables
+from muscope.storage.folder import Folder
+from muscope.subjects import Subject
+from muscope.version import __version__
 
 
-def load_agents(run: Run, step: int) -> MuZero:
-    """All agents of a checkpoint, with a leading [P] axis.
+class Plan(NamedTuple):
+    """One experiment on one subject, before any of it is run."""
 
-    Raises:
-        CheckpointError: it is missing, torn, or does not fit the run's config.
-
-    """
-    config = run.config
-    spec = envs.make(config.environment).spec
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), config.train.agents))
-    template = jax.eval_shape(jax.vmap(lambda key: networks.build(config.network, spec, key)), keys)
-    path = run.checkpoint_path(step)
-    agents, header = checkpoint.read(path, template, checkpoint.AGENTS_FORMAT)
-    if header["step"] != step or not trained_alike(header["config"], config):
-        raise CheckpointError(
-            f"{path} belongs to another run or training step; put this run's file back, "
-            "or delete it and train again."
-        )
-    return agents
+    experiment: Experiment
+    settings: Settings
+    steps: tuple[int, ...]
+    """The checkpoints that it examines."""
 
 
-def check(config: Config, names: Sequence[str] | None = None) -> list[Experiment]:
-    """The named experiments (all by default), after a look at the settings they need.
+class Cell(NamedTuple):
+    """A piece of an experiment that is kept and skipped as a whole."""
 
-    Raises:
-        ConfigError: an unknown experiment or checkpoint, or an impossible setting.
+    step: int
+    """The checkpoint's training step."""
+    agent: int
+    """The agent, 0..P-1."""
 
-    """
-    chosen = []
-    for name in names or EXPERIMENTS:
-        if name not in EXPERIMENTS:
-            raise ConfigError(f"unknown experiment '{name}'.{nearest(name, EXPERIMENTS)}")
-        chosen.append(EXPERIMENTS[name])
-    for experiment in chosen:
-        experiment.steps(config)
-        experiment.check(config)
-    return chosen
+    @property
+    def name(self) -> str:
+        return f"step-{self.step:08d}-agent-{self.agent:03d}"
 
 
-def evaluate(run: Run, names: Sequence[str] | None = None) -> None:
-    """Fill the tables of the named experiments (all by default); finished cells are skipped.
+def plan(
+    subject: Subject,
+    evaluate: EvaluateConfig,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+    names: Sequence[str] | None = None,
+) -> list[Plan]:
+    """What is to be done for the named experiments (all by default).
+
+    Args:
+        subject: who is examined.
+        evaluate: the settings that experiments share.
+        given: by experiment, those of its own settings that are not its defaults.
+        names: see :func:`muscope.experiments.registry.get`.
 
     Raises:
-        ConfigError: an unknown experiment or an impossible setting.
-        RunError: the run has missing checkpoints.
-        CheckpointError: a checkpoint is damaged.
+        ConfigError: an unknown experiment, checkpoint or setting, or an impossible one.
 
     """
-    chosen = check(run.config, names)
-    wanted = {step for experiment in chosen for step in experiment.steps(run.config)}
-    missing = sorted(wanted - set(run.steps()))
-    if missing:
-        raise RunError(
-            f"{run.path} has no checkpoint for training steps {missing}; "
-            "finish 'muscope train' first."
-        )
+    given = given or {}
+    plans = []
+    for experiment in registry.chosen(names):
+        settings = from_dict(given.get(experiment.name, {}), experiment.settings, experiment.name)
+        steps = experiment.steps(subject, evaluate, settings)
+        experiment.check(subject, settings)
+        plans.append(Plan(experiment, settings, steps))
+    return plans
+
+
+def fill(subject: Subject, folder: Folder, evaluate: EvaluateConfig, plans: Sequence[Plan]) -> None:
+    """Fill the tables of the planned experiments; finished cells are skipped.
+
+    Agents are taken in blocks.  A block goes through all experiments, which share its on-policy
+    states, before the next has its turn.  The folder's lock must be held.
+
+    Raises:
+        CheckpointError: agents cannot be read.
+        HostError: a simulator on the host failed.
+
+    """
     runtime.prepare()
-    with run.lock():
-        run.save_config()
-        lab = Lab(run.config, functools.partial(load_agents, run))
-        for experiment in chosen:
-            _evaluate_one(run, experiment, lab)
+    work = [_Work(subject, folder, evaluate, planned) for planned in plans]
+    for piece in work:
+        piece.announce()
+    total = sum(len(piece.cells) for piece in work)
+    missing = sum(len(piece.missing()) for piece in work)
+    lab = Lab(subject, evaluate) if missing else None
+    size = block_size(subject, evaluate.agents_at_once)
+    with progress("evaluate", total, "cell", total - missing) as bar:
+        for first in range(0, subject.agents, size):
+            agents = range(first, min(first + size, subject.agents))
+            if lab is not None:
+                # The last agent fills up the block, so that one compiled program serves all.
+                padded = [*agents, *[agents[-1]] * (size - len(agents))]
+                block = lab.block(padded)
+                for piece in work:
+                    bar.set_description(piece.plan.experiment.name, refresh=False)
+                    for done in piece.examine(block, agents):
+                        bar.update(done)
+                    piece.gather()
+    for piece in work:
+        piece.gather()
 
 
-def _evaluate_one(run: Run, experiment: Experiment, lab: Lab) -> None:
-    steps, population = experiment.steps(run.config), range(run.config.train.agents)
-    cells = [Cell(step, agent) for step in steps for agent in population]
-    marks = _marks(run, experiment)
-    left = [cell for cell in cells if not _is_kept(run, experiment, cell, marks[cell.step])]
-    if left:
-        cost.announce(run.config, lab.environment, experiment.name, len(left))
-        size = block_size(run.config)
-        with progress(experiment.name, len(cells), "cell", len(cells) - len(left)) as bar:
-            for step in steps:
-                missing = [cell for cell in left if cell.step == step]
-                for first in range(0, len(missing), size):
-                    block = missing[first : first + size]
-                    _evaluate_block(run, experiment, lab, block, size, marks[step])
-                    bar.update(len(block))
-    if not is_current(run, experiment):
-        for name in experiment.files:
-            paths = [run.cell_path(name, cell.name) for cell in cells]
-            whole = pa.concat_tables([tables.read(path) for path in paths])
-            tables.write(run.table_path(name), whole, _whole_mark(run, experiment))
+class _Work:
+    """One plan's cells and tables in a folder."""
+
+    def __init__(self, subject: Subject, folder: Folder, evaluate: EvaluateConfig, plan: Plan):
+        self.subject, self.folder, self.evaluate, self.plan = subject, folder, evaluate, plan
+        self.marks = marks(subject, evaluate, plan)
+        self.cells = [Cell(step, agent) for step in plan.steps for agent in range(subject.agents)]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.plan.experiment.files
+
+    def missing(self) -> list[Cell]:
+        """The cells that are not kept, or were made from something else."""
+
+        def kept(cell: Cell) -> bool:
+            paths = (self.folder.cell_path(name, cell.name) for name in self.files)
+            return all(tables.about(p).get("mark") == self.marks[cell.step] for p in paths)
+
+        return [cell for cell in self.cells if not kept(cell)]
+
+    def announce(self) -> None:
+        """Say how long a simulator on the host may be busy, if that is long."""
+        left = len(self.missing())
+        if left:
+            plan = self.plan
+            cost.announce(self.subject, self.evaluate, plan.experiment, plan.settings, left)
+
+    def examine(self, block: Block, agents: Sequence[int]) -> Iterator[int]:
+        """Compute and keep the block's missing cells, checkpoint by checkpoint."""
+        left = set(self.missing())
+        for step in self.plan.steps:
+            wanted = [agent for agent in agents if Cell(step, agent) in left]
+            if not wanted:
+                continue
+            made = self.plan.experiment.run(block, self.plan.settings, step)
+            for name in self.files:
+                height = made[name].num_rows // len(block.agents)
+                for agent in wanted:
+                    rows = made[name].slice((agent - agents[0]) * height, height)
+                    path = self.folder.cell_path(name, Cell(step, agent).name)
+                    tables.write(path, rows, {"mark": self.marks[step]})
+            yield len(wanted)
+
+    def gather(self) -> None:
+        """Put the tables together, once all cells are there."""
+        if is_current(self.folder, self.plan.experiment, self.marks) or self.missing():
+            return
+        about = {
+            "mark": whole(self.marks),
+            "experiment": registry.source(self.plan.experiment),
+            "agents": str(self.subject.agents),
+            "training_steps": str(self.subject.training_steps),
+        }
+        for name in self.files:
+            paths = [self.folder.cell_path(name, cell.name) for cell in self.cells]
+            parts = [tables.read(path) for path in paths]
+            tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
 
 
-def _is_kept(run: Run, experiment: Experiment, cell: Cell, mark: str) -> bool:
-    return all(tables.mark(run.cell_path(name, cell.name)) == mark for name in experiment.files)
-
-
-def _evaluate_block(
-    run: Run, experiment: Experiment, lab: Lab, cells: list[Cell], size: int, mark: str
-) -> None:
-    """Compute and keep one checkpoint's rows of a few agents."""
-    agents = [cell.agent for cell in cells]
-    # The last agent fills up the block, so that one compiled program serves all blocks.
-    lab.block = (*agents, *[agents[-1]] * (size - len(agents)))
-    made = experiment.run(lab, cells[0].step)
-    for name in experiment.files:
-        rows = made[name].num_rows // size
-        for i, cell in enumerate(cells):
-            part = made[name].slice(i * rows, rows)
-            tables.write(run.cell_path(name, cell.name), part, mark)
-
-
-def is_current(run: Run, experiment: Experiment) -> bool:
-    """Whether the experiment's tables were made from these checkpoints with these settings."""
-    wanted = _whole_mark(run, experiment)
-    return all(tables.mark(run.table_path(name)) == wanted for name in experiment.files)
-
-
-def refuse_stale(run: Run, table: str) -> None:
-    """Raise if a table of the run does not belong to its checkpoints and settings.
-
-    Raises:
-        RunError: it was made with others.
-
-    """
-    experiment = next(e for e in EXPERIMENTS.values() if table in e.files)
-    if not is_current(run, experiment):
-        raise RunError(
-            f"{run.table_path(table)} was made with other checkpoints or settings than the "
-            f"run's; run 'muscope evaluate {run.path}' first."
-        )
-
-
-def _marks(run: Run, experiment: Experiment) -> dict[int, str]:
-    """Per step, what a cell's rows depend on: checkpoints' contents and the settings."""
-    steps = experiment.steps(run.config)
-    digests = {
-        step: checkpoint.read_header(run.checkpoint_path(step), checkpoint.AGENTS_FORMAT)["digest"]
-        for step in steps
-    }
+def marks(subject: Subject, evaluate: EvaluateConfig, plan: Plan) -> dict[int, str]:
+    """Per step, what a cell's rows depend on: the agents, the subject's and the settings."""
+    experiment = plan.experiment
+    digests = {step: subject.digest(step) for step in plan.steps}
+    shared = {"seed": evaluate.seed, "truth": evaluate.truth}
+    if experiment.states:
+        shared |= {"episodes": evaluate.episodes, "states": evaluate.states}
     fixed = {
-        "muscope": muscope.__version__,
+        "muscope": __version__,
         "revision": experiment.revision,
-        "seed": run.config.evaluate.seed,
-        **experiment.settings(run.config),
-        **({"truth": "game"} if run.config.evaluate.truth == "game" else {}),
+        "subject": subject.identity(),
+        "evaluate": shared,
+        "settings": to_dict(plan.settings),
     }
     return {
         step: json.dumps(
-            {**fixed, "step": step, "checkpoint": digests if experiment.across else digests[step]},
+            {**fixed, "step": step, "agents": digests if experiment.across else digests[step]},
             sort_keys=True,
         )
-        for step in steps
+        for step in plan.steps
     }
 
 
-def _whole_mark(run: Run, experiment: Experiment) -> str:
-    return "\n".join(_marks(run, experiment).values())
+def whole(by_step: Mapping[int, str]) -> str:
+    """The mark of a table of all steps."""
+    return "\n".join(by_step.values())
+
+
+def is_current(folder: Folder, experiment: Experiment, by_step: Mapping[int, str]) -> bool:
+    """Whether an experiment's tables were made from these agents with these settings."""
+    paths = map(folder.table_path, experiment.files)
+    return all(tables.about(path).get("mark") == whole(by_step) for path in paths)

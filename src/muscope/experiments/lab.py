@@ -1,14 +1,16 @@
-"""The bench that experiments work at: one block of agents, their checkpoints, their programs.
+"""The bench that experiments work at: a subject, its compiled programs, and blocks of its agents.
 
-A block is as many agents as one call of a compiled program takes.  Every experiment asks
-the lab for the same things (parameters, keys, temperatures, on-policy states) and so reads
-the same agents in the same states.
+A *block* is as many agents as one call of a compiled program takes.  It holds what experiments
+share (on-policy states), and is dropped when its turn is over.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import json
+import sys
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,18 +20,33 @@ import pyarrow as pa
 from jaxtyping import Array, Key
 
 from muscope import envs
-from muscope.agent import Agent, networks
-from muscope.config import Config
-from muscope.envs.base import Environment, State
-from muscope.errors import ConfigError
+from muscope.agent import Agent
+from muscope.config import EvaluateConfig, SearchConfig, to_dict
+from muscope.envs import Environment, State
 from muscope.evaluation import play
-from muscope.runtime import agents_mesh, over_agents
-from muscope.search import temperature_at
+from muscope.runtime import agents_mesh, map_agents
 from muscope.storage import tables
+from muscope.storage.schema import Schema
+from muscope.subjects import Subject
+from muscope.version import __version__
 
-PROGRAMS = 3
-"""Compiled programs that are held at once.  On CPU one with Lunar Lander in it takes five to
-fifteen thousand memory maps, and Linux gives a process 65,530."""
+MAPS = 30_000
+"""Memory maps of the process from which on the oldest programs are dropped.  On CPU a program with
+Lunar Lander in it takes five to fifteen thousand, and Linux gives a process 65,530."""
+ON_POLICY = 0
+"""Random stream of the on-policy episodes."""
+
+
+class Scope(NamedTuple):
+    """All that a compiled program may read besides its arguments; nothing here changes."""
+
+    environment: Environment
+    """The game, in which returns are counted."""
+    truth: Environment
+    """What learned models are held against, over the same states; see ``evaluate.truth``."""
+    discount: float
+    search: SearchConfig
+    evaluate: EvaluateConfig
 
 
 class OnPolicy(NamedTuple):
@@ -41,42 +58,19 @@ class OnPolicy(NamedTuple):
     """Pytree of [B, M, ...]: the on-policy distribution, M states per agent."""
 
 
-def checkpoints(config: Config) -> tuple[int, ...]:
-    """The training steps that are examined.
+def block_size(
+    subject: Subject, wanted: int = 0, devices: Sequence[jax.Device] | None = None
+) -> int:
+    """Agents in one call: a multiple of the devices that share them.
 
-    Raises:
-        ConfigError: one of ``evaluate.checkpoints`` is not on the run's schedule.
-
-    """
-    wanted = config.evaluate.checkpoints
-    return _scheduled(config, wanted, "evaluate.checkpoints") or config.train.schedule
-
-
-def chosen(config: Config, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
-    """Some of the checkpoints: those wanted up to the end of training, or the last if none is.
-
-    Raises:
-        ConfigError: one that is wanted is not on the run's schedule.
+    Args:
+        subject: whose agents.
+        wanted: ``evaluate.agents_at_once``.
+        devices: this machine's by default.
 
     """
-    within = [step for step in wanted if step <= config.train.steps]
-    return _scheduled(config, within, setting) or config.train.schedule[-1:]
-
-
-def _scheduled(config: Config, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
-    """The wanted steps in order, all of them on the schedule."""
-    unknown = sorted(set(wanted) - set(config.train.schedule))
-    if unknown:
-        raise ConfigError(
-            f"{setting} names {unknown}; the run has checkpoints at {list(config.train.schedule)}."
-        )
-    return tuple(sorted(set(wanted)))
-
-
-def block_size(config: Config, devices: Sequence[jax.Device] | None = None) -> int:
-    """Agents in one call: a multiple of the devices that share them."""
     devices = jax.local_devices() if devices is None else devices
-    population, wanted = config.train.agents, config.evaluate.agents_at_once
+    population = subject.agents
     count = min(len(devices), population, wanted or population)
     if not wanted:
         wanted = 4 * count if devices[0].platform == "cpu" else population
@@ -84,117 +78,162 @@ def block_size(config: Config, devices: Sequence[jax.Device] | None = None) -> i
 
 
 class Lab:
-    """One run's checkpoints at hand.
-
-    Args:
-        config: the run's config.
-        load: the agents [P, ...] at a training step.
+    """A subject on the bench.
 
     Attributes:
-        environment: the game, in which returns are counted.
-        truth: what the learned models are held against, over the same states; see
-            ``evaluate.truth``.
+        subject: who is examined.
+        evaluate: the settings that experiments share.
+        scope: what compiled programs may read.
 
     """
 
-    def __init__(self, config: Config, load: Callable[[int], Agent]):
-        self.config = config
-        self.environment: Environment = envs.make(config.environment)
-        learned = config.evaluate.truth == "training"
-        self.truth = envs.training_view(self.environment) if learned else self.environment
-        self.block: tuple[int, ...] = ()
-        self._load = functools.lru_cache(maxsize=16)(load)
-        self._programs: dict[Any, Callable[..., Any]] = {}  # the latest last
-        self._on_policy: dict[tuple[int, tuple[int, ...]], OnPolicy] = {}
+    def __init__(self, subject: Subject, evaluate: EvaluateConfig):
+        self.subject = subject
+        self.evaluate = evaluate
+        game = subject.environment
+        truth = envs.training_view(game) if evaluate.truth == "training" else game
+        self.scope = Scope(game, truth, subject.discount, subject.search, evaluate)
+        self.load = functools.lru_cache(maxsize=16)(subject.load)
+        self._programs: dict[Hashable, Callable[..., Any]] = {}  # the latest last
+
+    def block(self, agents: Sequence[int]) -> Block:
+        """Some of the agents, by their numbers."""
+        return Block(self, agents)
+
+    def program(self, of_one: Callable[..., Any], size: int, per_agent: int, static: dict) -> Any:
+        """``of_one`` compiled for ``size`` agents; see :meth:`Block.call`."""
+        name = (of_one, size, per_agent, tuple(sorted(static.items())))
+        if name in self._programs:
+            self._programs[name] = self._programs.pop(name)
+        else:
+            while self._programs and _memory_maps() > MAPS:
+                del self._programs[next(iter(self._programs))]
+            self._programs[name] = map_agents(
+                functools.partial(of_one, self.scope, **static),
+                agents_mesh(size),
+                per_agent=per_agent,
+                in_turn=self.subject.in_turn,
+            )
+        return self._programs[name]
+
+
+def _memory_maps() -> int:
+    """How many memory maps this process has; 0 where that is not told."""
+    maps = Path("/proc/self/maps")
+    return maps.read_text().count("\n") if sys.platform == "linux" and maps.exists() else 0
+
+
+class Block:
+    """Agents that are examined together, B of them.
+
+    Attributes:
+        lab: the bench.
+        agents: their numbers in the population.
+
+    """
+
+    def __init__(self, lab: Lab, agents: Sequence[int]):
+        self.lab = lab
+        self.agents = tuple(agents)
+        self._on_policy: dict[int, OnPolicy] = {}
 
     @property
-    def discount(self) -> float:
-        """The discount gamma."""
-        return self.config.environment.discount
+    def scope(self) -> Scope:
+        """What compiled programs may read."""
+        return self.lab.scope
 
     @property
-    def horizon(self) -> int:
-        """The longest evaluation horizon h of Figures 3 and 5."""
-        return self.config.evaluate.horizon or self.config.loss.unroll
+    def subject(self) -> Subject:
+        """Who is examined."""
+        return self.lab.subject
 
     @property
-    def steps(self) -> tuple[int, ...]:
-        """The checkpoints that are examined."""
-        return checkpoints(self.config)
+    def evaluate(self) -> EvaluateConfig:
+        """The settings that experiments share."""
+        return self.lab.evaluate
 
-    def agents(self, step: int) -> Agent:
+    def at(self, step: int) -> Agent:
         """The block's agents at a training step, [B, ...]."""
-        index = jnp.asarray(self.block)
-        return jax.tree.map(lambda x: jnp.asarray(x)[index], self._load(step))
+        index = jnp.asarray(self.agents)
+        return jax.tree.map(lambda x: jnp.asarray(x)[index], self.lab.load(step))
 
     def temperature(self, step: int) -> float:
         """T of Equation 1 at a training step."""
-        train = self.config.train
-        return float(temperature_at(step, train.steps, train.temperatures))
+        return self.subject.temperature(step)
 
-    def keys(self, step: int, purpose: int) -> Key[Array, "B"]:
-        """One key per agent of the block, different for every step and purpose."""
-        root = jax.random.fold_in(jax.random.key(self.config.evaluate.seed), step)
-        root = jax.random.fold_in(root, purpose)
-        return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.asarray(self.block))
+    def keys(self, step: int, stream: int) -> Key[Array, "B"]:
+        """One key per agent, different for every step and random stream."""
+        root = jax.random.fold_in(jax.random.key(self.evaluate.seed), step)
+        root = jax.random.fold_in(root, stream)
+        return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.asarray(self.agents))
 
-    def call(self, one: Callable[..., Any], *per_agent: Any, shared: Sequence[Any] = ()) -> Any:
+    def call(
+        self,
+        of_one: Callable[..., Any],
+        *per_agent: Any,
+        shared: Sequence[Any] = (),
+        **static: Hashable,
+    ) -> Any:
         """Run one agent's function for the block, in one compiled program.
 
         Args:
-            one: ``one(lab, *per_agent, *shared)`` of a single agent, a function at a module's
-                level; the latest programs are kept, see :data:`PROGRAMS`.  It may read the config
-                only.
+            of_one: ``of_one(scope, *per_agent, *shared, **static)`` of a single agent, a function
+                at a module's level, so that its program serves all blocks and steps.
             per_agent: arguments with a leading [B] axis.
-            shared: the same for all agents.
+            shared: arrays and numbers that are the same for all agents.
+            static: what the program is compiled for: numbers of states, horizons, settings.
 
         """
-        if one in self._programs:
-            self._programs[one] = self._programs.pop(one)
-        else:
-            while len(self._programs) >= PROGRAMS:
-                del self._programs[next(iter(self._programs))]
-            mesh = agents_mesh(len(self.block))
-            platform = mesh.devices.flat[0].platform
-            self._programs[one] = over_agents(
-                functools.partial(one, self),
-                mesh,
-                per_agent=len(per_agent),
-                in_turn=networks.in_turn(self.config.network, platform),
-            )
-        return self._programs[one](*per_agent, *shared)
+        program = self.lab.program(of_one, len(self.agents), len(per_agent), static)
+        return program(*per_agent, *shared)
 
     def on_policy(self, step: int) -> OnPolicy:
         """Episodes and states of the block's pi_MuZero at a training step."""
-        key = (step, self.block)
-        if key not in self._on_policy:
-            self._on_policy[key] = self.call(
-                _on_policy, self.agents(step), self.keys(step, 0), shared=(self.temperature(step),)
+        if step not in self._on_policy:
+            self._on_policy[step] = self.call(
+                _on_policy,
+                self.at(step),
+                self.keys(step, ON_POLICY),
+                shared=(self.temperature(step),),
             )
-        return self._on_policy[key]
+        return self._on_policy[step]
 
-    def forget(self) -> None:
-        """Drop the kept on-policy states; they are drawn alike when asked for again."""
-        self._on_policy.clear()
-
-    def table(self, schema: dict[str, pa.DataType], step: int, **columns: Any) -> pa.Table:
-        """Rows with ``agent`` and ``step`` filled in.
+    def table(self, schema: Schema, step: int, settings: Any, **columns: Any) -> pa.Table:
+        """Rows with ``agent``, ``step`` and the settings filled in.
 
         Args:
-            schema: all columns but the run's settings; the first is ``agent``.
+            schema: the table's; its first column is ``agent``.
             step: the checkpoint.
+            settings: the experiment's own.
             columns: arrays [B, rows per agent], or anything that broadcasts to that.
 
         """
         given = {name: np.asarray(value) for name, value in columns.items()}
-        rows = max(value.shape[-1] for value in given.values() if value.ndim)
-        shape = (len(self.block), rows)
-        given["agent"] = np.asarray(self.block)[:, None]
+        height = max(value.shape[-1] for value in given.values() if value.ndim)
+        shape = (len(self.agents), height)
+        given["agent"] = np.asarray(self.agents)[:, None]
         given.setdefault("step", np.asarray(step))
-        flat = {
-            name: np.broadcast_to(given[name], shape).ravel() for name in schema if name in given
-        }
-        return tables.make(schema, flat, self.config)
+        flat = {name: np.broadcast_to(given[name], shape).ravel() for name in schema.names}
+        return tables.make(schema, flat, row_settings(self.subject, self.evaluate, settings))
+
+
+def row_settings(subject: Subject, evaluate: EvaluateConfig, settings: Any) -> dict[str, Any]:
+    """A value for each of :data:`muscope.storage.tables.SETTINGS`."""
+    everything = {
+        **subject.settings(),
+        "evaluate": to_dict(evaluate),
+        settings.section: to_dict(settings),
+    }
+    return {
+        "environment": subject.environment_name,
+        "preset": subject.name,
+        "seed": subject.seed,
+        "discount": subject.discount,
+        "simulations": subject.search.simulations,
+        "evaluate_seed": evaluate.seed,
+        "muscope": __version__,
+        "config": json.dumps(everything, sort_keys=True),
+    }
 
 
 def interleave(parts: Sequence[pa.Table], agents: int) -> pa.Table:
@@ -207,14 +246,11 @@ def interleave(parts: Sequence[pa.Table], agents: int) -> pa.Table:
     )
 
 
-def _on_policy(lab: Lab, agent: Agent, key: Key[Array, ""], temperature: Array) -> OnPolicy:
+def _on_policy(scope: Scope, agent: Agent, key: Key[Array, ""], temperature: Array) -> OnPolicy:
     play_key, draw_key = jax.random.split(key)
-    policy = play.muzero_policy(
-        lab.environment, agent, lab.config.search, lab.discount, temperature
+    policy = play.muzero_policy(scope.environment, agent, scope.search, scope.discount, temperature)
+    evaluate = scope.evaluate
+    scores, states = play.play_and_draw(
+        scope.environment, policy, evaluate.episodes, evaluate.states, play_key, draw_key
     )
-    episodes = lab.config.evaluate.episodes
-    return OnPolicy(
-        *play.play_and_draw(
-            lab.environment, policy, episodes, lab.config.evaluate.states, play_key, draw_key
-        )
-    )
+    return OnPolicy(scores, states)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -10,37 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from muscope.agent.networks import MuZero
-from muscope.errors import ConfigError
+from muscope.config import LossConfig
 from muscope.learning.targets import Targets
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """The loss and its targets."""
-
-    unroll: int = 10
-    """K, steps the model is unrolled."""
-    n_step: int = 10
-    """n, real rewards before the bootstrap from v^MCTS."""
-    value_weight: float = 0.25
-    """Weight of the value term; MuZero Reanalyse uses 0.25."""
-    reward_weight: float = 1.0
-    """Weight of the reward term."""
-    policy_weight: float = 1.0
-    """Weight of the policy term."""
-    gradient_scale: float = 0.5
-    """Factor of the gradient that flows back from a latent state into the dynamics that made
-    it; MuZero halves it, which leaves 1/1000 of it after ten steps."""
-    unroll_weight: float = 1.0
-    """Weight of the K unrolled steps together; the root weighs 1.  1 is MuZero's 1/K each."""
-
-    def __post_init__(self) -> None:
-        if self.unroll < 1 or self.n_step < 1:
-            raise ConfigError("loss.unroll and loss.n_step must be at least 1.")
-        if not 0 <= self.gradient_scale <= 1:
-            raise ConfigError("loss.gradient_scale must lie in [0, 1].")
-        if self.unroll_weight <= 0:
-            raise ConfigError("loss.unroll_weight must be positive.")
 
 
 class LossTerms(NamedTuple):

@@ -17,43 +17,13 @@ and a row of priority 0 is never drawn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from muscope.errors import ConfigError
-
-BLOCK = 128  # priorities summed together at the first level
-
-
-@dataclass(frozen=True)
-class ReplayConfig:
-    """How experience is kept and drawn."""
-
-    capacity: int = 100_000
-    """Rows kept per agent; the oldest are overwritten."""
-    start: int = 200
-    """Rows gathered before the first update, rounded up to whole calls of the program."""
-    priority_exponent: float = 0.6
-    """alpha: 0 draws uniformly, 1 in proportion to priority."""
-    importance_exponent: float = 0.4
-    """beta at the start of training; it rises linearly to 1 at the end."""
-    priority_floor: float = 0.01
-    """Added to |predicted - target value|, so that no row starves."""
-
-    def __post_init__(self) -> None:
-        if self.capacity < 1 or self.start < 1:
-            raise ConfigError("replay.capacity and replay.start must be at least 1.")
-        if self.start > self.capacity:
-            raise ConfigError("replay.start must not exceed replay.capacity.")
-        for name in ("priority_exponent", "importance_exponent"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"replay.{name} must lie in [0, 1].")
-        if self.priority_floor <= 0:
-            raise ConfigError("replay.priority_floor must be positive.")
+CHUNK = 128  # priorities summed together at the first level
 
 
 class Rows(NamedTuple):
@@ -195,15 +165,15 @@ def draw(
     """
     length, lanes = replay.weight.shape
     weight = replay.weight.reshape(-1)
-    blocks = jnp.pad(weight, (0, -weight.shape[0] % BLOCK)).reshape(-1, BLOCK)
+    chunks = jnp.pad(weight, (0, -weight.shape[0] % CHUNK)).reshape(-1, CHUNK)
     # A product with ones, because XLA's CPU backend is slow at summing many short rows.
-    block_weight = blocks @ jnp.ones((BLOCK,))
-    total = jnp.sum(block_weight)
+    chunk_weight = chunks @ jnp.ones((CHUNK,))
+    total = jnp.sum(chunk_weight)
 
     def draw_one(target: Float[Array, ""]) -> Int[Array, ""]:
-        block, before = _first_beyond(block_weight, target)
-        item, _ = _first_beyond(blocks[block], target - before)
-        return block * BLOCK + item
+        chunk, before = _first_beyond(chunk_weight, target)
+        item, _ = _first_beyond(chunks[chunk], target - before)
+        return chunk * CHUNK + item
 
     index = jax.vmap(draw_one)(jax.random.uniform(key, (count,)) * total)
     size = jnp.minimum(replay.written, length) * lanes

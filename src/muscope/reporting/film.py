@@ -48,22 +48,22 @@ def episode(agent: TrainedAgent, seed: int) -> Episode:
     """Play one episode at the agent's own temperature, without exploration noise."""
     reset_key, act_key = jax.random.split(jax.random.key(seed))
     start = agent.environment.reset(reset_key)
-    found = jax.device_get(_episode(agent, start, act_key))
-    length = int(np.sum(~found[3]))
-    states, action, reward = jax.tree.map(lambda x: x[:length], found[:3])
-    reach = np.arange(length)[:, None] + np.arange(found[4].shape[1]) < length
-    return Episode(states, action, reward, np.where(reach, found[4][:length], np.nan))
+    *path, over, predicted = jax.device_get(_episode(agent, start, act_key))
+    length = int(np.sum(~over))
+    states, action, reward = jax.tree.map(lambda x: x[:length], path)
+    reach = np.arange(length)[:, None] + np.arange(predicted.shape[1]) < length
+    return Episode(states, action, reward, np.where(reach, predicted[:length], np.nan))
 
 
 def _episode(agent: TrainedAgent, start: State, key: Key[Array, ""]) -> tuple[Any, ...]:
     """States, actions, rewards and ends of all steps, and what is predicted at each."""
-    environment, network, config = agent.environment, agent.network, agent.config
-    unroll, limit = config.loss.unroll, environment.spec.time_limit
+    environment, network, subject = agent.environment, agent.network, agent.subject
+    unroll, limit = subject.unroll, environment.spec.time_limit
 
     @jax.jit
     def run(start: State, key: Key[Array, ""]):
         policy = muzero_policy(
-            environment, network, config.search, config.environment.discount, agent.temperature
+            environment, network, subject.search, subject.discount, agent.temperature
         )
 
         def step(carry, key):

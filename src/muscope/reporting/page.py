@@ -1,26 +1,30 @@
-"""The report stage: draw every table, and gather the pictures in one HTML file."""
+"""The report stage: draw every table, and gather the pictures in one HTML file.
+
+It needs a folder's tables and nothing else: no agents, no environment.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import pyarrow as pa
 from matplotlib.figure import Figure
 
-import muscope
-from muscope import envs
-from muscope.claims import judge_run
-from muscope.errors import RunError
-from muscope.experiments import figure2, style
-from muscope.experiments.evaluate import EXPERIMENTS, refuse_stale
+from muscope import claims, statistics
+from muscope.errors import ConfigError, RunError
+from muscope.experiments import registry, style
+from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
 from muscope.statistics import Summary
 from muscope.storage import tables
 from muscope.storage.checkpoint import write_atomically
-from muscope.storage.run import Run
+from muscope.storage.folder import Folder
+from muscope.version import __version__
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("muscope.reporting"),
@@ -28,8 +32,7 @@ _TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
 )
 
-
-_NUMBERS = ("estimate", "low", "high")
+_CLAIMS = ("claim", "text", "estimate", "low", "high", "verdict", "note")
 
 
 class Picture(NamedTuple):
@@ -43,56 +46,92 @@ class Picture(NamedTuple):
     """Wider than one column of print: a phone scrolls it."""
 
 
-def report(run: Run) -> None:
+def experiments_of(folder: Folder) -> tuple[list[Experiment], list[str]]:
+    """The experiments whose tables a folder holds, in the order in which they are shown, and the
+    tables that nobody here can draw.
+    """
+    made: dict[str, Experiment] = {}
+    strange = []
+    for name in folder.tables():
+        source = tables.about(folder.table_path(name)).get("experiment")
+        if source is None:
+            continue  # The claims.
+        try:
+            experiment = registry.get(source)
+        except ConfigError as error:
+            strange.append(f"{name}: {error}")
+            continue
+        if all(folder.table_path(file).exists() for file in experiment.files):
+            made[experiment.name] = experiment
+    order = list(registry.everything())
+    return sorted(made.values(), key=lambda e: order.index(e.name)), strange
+
+
+def judge(folder: Folder) -> pa.Table:
+    """Judge all claims that a folder's environment has, and write ``tables/claims.parquet``.
+
+    Raises:
+        RunError: there are no tables, or one is damaged.
+
+    """
+    experiments_of(folder)  # Registers those of users.
+    known = registry.everything().values()
+    return claims.judge_tables(folder, [claim for e in known for claim in e.claims])
+
+
+def report(folder: Folder) -> None:
     """Write ``figures/``, the claims and ``report.html`` from ``tables/``.
 
     Raises:
         RunError: no table exists yet, or one is damaged.
 
     """
-    made = [e for e in EXPERIMENTS.values() if run.table_path(e.name).exists()]
-    for experiment in made:
-        refuse_stale(run, experiment.name)
-    pictures = []
-    for experiment in made:
-        given = {name: tables.read(run.table_path(name)) for name in experiment.files}
-        figure = experiment.plot(given)
-        for suffix in ("png", "svg"):
-            write_atomically(run.figure_path(experiment.name, suffix), _image(figure, suffix))
-        svg = run.figure_path(experiment.name, "svg").read_bytes()
-        uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-        pictures.append(
-            Picture(
-                experiment.title,
-                experiment.caption(given),
-                uri,
-                ", ".join(f"tables/{name}.parquet" for name in experiment.files),
-                figure.get_figwidth() > 4,
-            )
-        )
-    if not pictures:
-        raise RunError(f"{run.path} has no tables; run 'muscope evaluate' on it first.")
+    made, strange = experiments_of(folder)
+    if not made:
+        raise RunError(f"{folder.path} has no tables; run 'muscope evaluate' on it first.")
+    pictures = [_draw(folder, experiment) for experiment in made]
+    first = tables.read(folder.table_path(made[0].name))
+    about = tables.about(folder.table_path(made[0].name))
+    settings = tables.settings_of(first)
     page = _TEMPLATES.get_template("report.html").render(
-        environment=run.config.environment.name,
-        preset=run.config.preset,
-        agents=run.config.train.agents,
-        steps=run.config.train.steps,
+        environment=settings["environment"],
+        preset=settings["preset"],
+        agents=int(about["agents"]),
+        steps=int(about["training_steps"]),
         pictures=pictures,
-        film=_film(run),
-        claims=judge_run(run).select(["claim", "text", *_NUMBERS, "verdict", "note"]).to_pylist(),
-        returns=_returns(run),
-        training=_training(run),
-        settings=_settings(run),
-        version=muscope.__version__,
+        strange=strange,
+        film=_film(folder),
+        claims=judge(folder).select(_CLAIMS).to_pylist(),
+        returns=_returns(folder),
+        training=_training(folder.metrics_path, json.loads(settings["config"])),
+        settings=_settings(folder, made),
+        made_by=json.loads(about["made_by"]),
+        version=__version__,
     )
-    write_atomically(run.report_path, page.encode())
+    write_atomically(folder.report_path, page.encode())
 
 
-def _film(run: Run) -> str:
-    """The run's film as a URI, or nothing."""
-    if not run.film_path.exists():
+def _draw(folder: Folder, experiment: Experiment) -> Picture:
+    """Write an experiment's pictures."""
+    given = {name: tables.read(folder.table_path(name)) for name in experiment.files}
+    figure = experiment.plot(given)
+    for suffix in ("png", "svg"):
+        write_atomically(folder.figure_path(experiment.name, suffix), _image(figure, suffix))
+    svg = folder.figure_path(experiment.name, "svg").read_bytes()
+    return Picture(
+        experiment.title,
+        experiment.caption(given),
+        "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
+        ", ".join(f"tables/{name}.parquet" for name in experiment.files),
+        figure.get_figwidth() > 4,
+    )
+
+
+def _film(folder: Folder) -> str:
+    """The film as a URI, or nothing."""
+    if not folder.film_path.exists():
         return ""
-    return "data:image/gif;base64," + base64.b64encode(run.film_path.read_bytes()).decode()
+    return "data:image/gif;base64," + base64.b64encode(folder.film_path.read_bytes()).decode()
 
 
 def _image(figure: Figure, suffix: str) -> bytes:
@@ -103,15 +142,17 @@ def _image(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _returns(run: Run) -> list[dict[str, str]]:
+def _returns(folder: Folder) -> list[dict[str, str]]:
     """Figure 2 in words, one row per checkpoint."""
-    path = run.table_path("figure2")
+    path = folder.table_path("figure2")
     if not path.exists():
         return []
-    curves = figure2.curves(tables.read(path))
+    table = tables.read(path)
+    steps, mcts = statistics.curve(table, "return", "step", policy="mcts")
+    _, prior = statistics.curve(table, "return", "step", policy="prior")
     return [
-        {"step": thousands(step), "mcts": _pm(mcts), "prior": _pm(prior)}
-        for (step, mcts), (_, prior) in zip(curves["mcts"], curves["prior"], strict=True)
+        {"step": thousands(int(step)), "mcts": _pm(searched), "prior": _pm(alone)}
+        for step, searched, alone in zip(steps, mcts, prior, strict=True)
     ]
 
 
@@ -121,29 +162,31 @@ def _pm(summary: Summary) -> str:
     return f"{summary.mean:.1f} ± {summary.standard_error:.1f}"
 
 
-def _training(run: Run) -> dict[str, str]:
-    """What training took, from the log."""
-    lines = run.metrics_path.read_text().splitlines() if run.metrics_path.exists() else []
+def _training(metrics: Path, config: dict[str, Any]) -> dict[str, str]:
+    """What training took, from a run's log; nothing for agents that muscope did not train."""
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
     if not lines:
         return {}
     last = json.loads(lines[-1])
-    config = run.config
-    spec = envs.make(config.environment).spec
     return {
         "training steps, per agent": f"{last['step']:,}",
-        "environment steps, per agent": f"{last['rounds'] * config.train.lanes:,}",
-        "time limit of an episode": f"{spec.time_limit:,} steps",
+        "environment steps, per agent": f"{last['rounds'] * config['train']['lanes']:,}",
         "training time, all agents": f"{last['seconds']:.0f} s",
     }
 
 
-def _settings(run: Run) -> list[tuple[str, Any]]:
-    from muscope.config import to_dict
+def _settings(folder: Folder, made: list[Experiment]) -> list[tuple[str, Any]]:
+    """All settings by dotted name, those of every experiment from its own table."""
+    flat: dict[str, Any] = {}
 
-    flat: list[tuple[str, Any]] = []
-    for section, values in to_dict(run.config).items():
-        if isinstance(values, dict):
-            flat += [(f"{section}.{name}", value) for name, value in values.items()]
+    def add(path: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                add(f"{path}.{name}" if path else name, inner)
         else:
-            flat.append((section, values))
-    return flat
+            flat.setdefault(path, value)
+
+    for experiment in made:
+        config = tables.settings_of(tables.read(folder.table_path(experiment.name)))["config"]
+        add("", json.loads(config))
+    return list(flat.items())

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-TEMPERATURES = (1.0, 0.5, 0.25)
-"""The usual schedule: these values up to 1/2, up to 3/4, and to the end of training."""
+from muscope.config.train import TEMPERATURES
 
 
 def temperature_at(

@@ -20,8 +20,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-import muscope
 from muscope.errors import CheckpointError
+from muscope.version import __version__
 
 AGENTS_FORMAT = "muscope-agents-1"
 STATE_FORMAT = "muscope-state-1"
@@ -48,7 +48,7 @@ def is_leftover(path: Path) -> bool:
 
 def versions() -> dict[str, str]:
     """The versions that a result's bits depend on."""
-    return {"muscope": muscope.__version__, "jax": jax.__version__}
+    return {"muscope": __version__, "jax": jax.__version__}
 
 
 def _is_key(leaf: Any) -> bool:

@@ -1,39 +1,32 @@
-"""A run's directory: one place for everything a study writes.
+"""A run's directory: its training, beside what :mod:`muscope.storage.folder` lists.
 
 config.json                    every setting
 checkpoints/step-00000500.safetensors   parameters of all agents
 state.safetensors              the full state to resume training from
 metrics.jsonl                  training curves, one line per call
-cells/figure2/step-00000500.parquet     finished pieces of an experiment
-tables/figure2.parquet         one tidy table per figure
-figures/figure2.{png,svg}
-film.gif                       an episode, and what the model believed of it
-report.html
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from muscope.config import FREE, Config, differences, from_dict, to_dict
+from muscope.config import Config, differences, from_dict, to_dict, training_dict
 from muscope.errors import ConfigError, RunError, nearest
 from muscope.storage.checkpoint import is_leftover, write_atomically
+from muscope.storage.folder import Folder
 
 AnyRun = TypeVar("AnyRun", bound="Run")
 
 
-class Run:
+class Run(Folder):
     """Paths and config of one run.  Create with :meth:`create` or :meth:`open`."""
 
     def __init__(self, path: Path, config: Config):
-        self.path = path
+        super().__init__(path)
         self.config = config
 
     @classmethod
@@ -51,7 +44,7 @@ class Run:
         file = path / "config.json"
         if file.exists():
             run = cls.open(path)
-            different = [d for d in differences(run.config, config) if not _is_free(d)]
+            different = differences(training_dict(run.config), training_dict(config))
             if different:
                 raise RunError(
                     f"{path} holds a run with other settings: {'; '.join(different[:5])}. "
@@ -87,52 +80,12 @@ class Run:
         data = json.dumps(to_dict(self.config), indent=2) + "\n"
         write_atomically(self.path / "config.json", data.encode())
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for writing.
-
-        Raises:
-            RunError: another process holds it.
-
-        """
-        with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"{self.path} is in use by another process; wait for it or stop it."
-                ) from error
-            for leftover in filter(is_leftover, self.path.rglob(".*.tmp")):
-                leftover.unlink()
-            yield
-
     @property
     def state_path(self) -> Path:
         return self.path / "state.safetensors"
 
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def report_path(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def film_path(self) -> Path:
-        return self.path / "film.gif"
-
     def checkpoint_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:08d}.safetensors"
-
-    def cell_path(self, experiment: str, cell: str) -> Path:
-        return self.path / "cells" / experiment / f"{cell}.parquet"
-
-    def table_path(self, experiment: str) -> Path:
-        return self.path / "tables" / f"{experiment}.parquet"
-
-    def figure_path(self, experiment: str, suffix: str) -> Path:
-        return self.path / "figures" / f"{experiment}.{suffix}"
 
     def steps(self) -> tuple[int, ...]:
         """Training steps that have a checkpoint, sorted."""
@@ -144,10 +97,6 @@ class Run:
     def missing_steps(self) -> tuple[int, ...]:
         """Steps of the schedule that have no checkpoint yet."""
         return tuple(s for s in self.config.train.schedule if s not in self.steps())
-
-
-def _is_free(difference: str) -> bool:
-    return difference.split(" ")[0].startswith(FREE)
 
 
 def _neighbours(path: Path) -> str:

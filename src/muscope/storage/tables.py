@@ -1,9 +1,8 @@
-"""Tidy tables in Parquet: one file per figure, the settings in every row."""
+"""Tidy tables in Parquet: the settings in every row, what made it in the file's metadata."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,62 +11,56 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import muscope
-from muscope.config import Config, to_dict
 from muscope.errors import RunError
+from muscope.storage import provenance
 from muscope.storage.checkpoint import write_atomically
+from muscope.storage.schema import Column, Schema, integer, number, text
 
-SETTINGS: dict[str, pa.DataType] = {
-    "environment": pa.string(),
-    "preset": pa.string(),
-    "seed": pa.int64(),
-    "discount": pa.float64(),
-    "simulations": pa.int64(),
-    "evaluate_seed": pa.int64(),
-    "muscope": pa.string(),
-    "config": pa.string(),
-}
-"""Columns that every table ends with, unless it has one of that name itself; ``config`` is
-the run's whole config as JSON."""
-
-
-def settings(config: Config) -> dict[str, Any]:
-    """The values of :data:`SETTINGS` for one run."""
-    return {
-        "environment": config.environment.name,
-        "preset": config.preset,
-        "seed": config.train.seed,
-        "discount": config.environment.discount,
-        "simulations": config.search.simulations,
-        "evaluate_seed": config.evaluate.seed,
-        "muscope": muscope.__version__,
-        "config": json.dumps(to_dict(config), sort_keys=True),
-    }
+SETTINGS: tuple[Column, ...] = (
+    text("environment", "the environment's name"),
+    text("preset", "the preset of a run's settings, or the subject's name"),
+    integer("seed", "of the run's training; -1 for a subject that muscope did not train"),
+    number("discount", "gamma"),
+    integer("simulations", "N of the agent's own search"),
+    integer("evaluate_seed", "of the evaluation's randomness"),
+    text("muscope", "version that made the row"),
+    text("config", "all settings, as JSON"),
+)
+"""Columns that every table ends with, unless it has one of that name itself."""
 
 
 def make(
-    schema: Mapping[str, pa.DataType], columns: Mapping[str, Sequence | np.ndarray], config: Config
+    schema: Schema, columns: Mapping[str, Sequence | np.ndarray], settings: Mapping[str, Any]
 ) -> pa.Table:
-    """A table of the schema's columns followed by the run's settings.
+    """A table of the schema's columns followed by the settings'.
 
     Args:
-        schema: the figure's own columns.
+        schema: the table's own columns.
         columns: one sequence per column, all of one length.
-        config: the run's config.
+        settings: a value for each of :data:`SETTINGS`.
 
     """
     length = len(next(iter(columns.values())))
-    types = {name: kind for name, kind in SETTINGS.items() if name not in schema}
-    values = settings(config)
-    fixed = {name: pa.repeat(pa.scalar(values[name], types[name]), length) for name in types}
-    return pa.table({**columns, **fixed}, schema=pa.schema([*schema.items(), *types.items()]))
+    fixed = [column for column in SETTINGS if column.name not in schema.names]
+    values = {c.name: pa.repeat(pa.scalar(settings[c.name], c.type), length) for c in fixed}
+    fields = [*schema.arrow(), *(column.field() for column in fixed)]
+    own = {name: columns[name] for name in schema.names}
+    return pa.table({**own, **values}, schema=pa.schema(fields))
 
 
-def write(path: Path, table: pa.Table, mark: str) -> None:
-    """Write a table atomically, with ``mark`` (what its rows depend on) in the file's schema."""
-    table = table.replace_schema_metadata({"mark": mark})
+def write(path: Path, table: pa.Table, about: Mapping[str, str]) -> None:
+    """Write a table atomically.
+
+    Args:
+        path: the file to replace.
+        table: its rows.
+        about: goes into the file's metadata, beside :func:`muscope.storage.provenance`; ``mark``
+            says what the rows depend on.
+
+    """
+    metadata = {**about, "made_by": provenance.as_json()}
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
     write_atomically(path, buffer.getvalue())
 
 
@@ -86,10 +79,19 @@ def read(path: Path) -> pa.Table:
         raise RunError(f"{path} is damaged ({error}); delete it and evaluate again.") from error
 
 
-def mark(path: Path) -> str | None:
-    """The mark of a table, or None if it is missing or damaged."""
+def about(path: Path) -> dict[str, str]:
+    """The file's own metadata; empty if it is missing or damaged."""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (FileNotFoundError, pa.ArrowInvalid, OSError):
-        return None
-    return metadata.get(b"mark", b"").decode() or None
+        return {}
+    return {
+        key.decode(): value.decode()
+        for key, value in metadata.items()
+        if not key.startswith(b"ARROW")
+    }
+
+
+def settings_of(table: pa.Table) -> dict[str, Any]:
+    """The settings that :func:`make` gave a table's rows, from the first."""
+    return {column.name: table[column.name][0].as_py() for column in SETTINGS}

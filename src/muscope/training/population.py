@@ -13,7 +13,7 @@ from muscope.agent import networks
 from muscope.config import Config
 from muscope.errors import ConfigError
 from muscope.learning import replay
-from muscope.runtime import AGENTS, agents_mesh, memory_of, over_agents
+from muscope.runtime import AGENTS, agents_mesh, map_agents, memory_of
 from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 
 
@@ -32,7 +32,7 @@ class Population:
 
     @functools.cached_property
     def _initial(self):
-        return over_agents(self.program.initial, self.mesh, per_agent=1, in_turn=self._in_turn)
+        return map_agents(self.program.initial, self.mesh, per_agent=1, in_turn=self._in_turn)
 
     @functools.cached_property
     def _advance(self):
@@ -40,7 +40,7 @@ class Population:
             state, metrics = self.program.run(state, first, self.config.train.call_rounds)
             return state, jax.tree.map(jnp.sum, metrics)
 
-        return over_agents(call, self.mesh, per_agent=1, donate=True, in_turn=self._in_turn)
+        return map_agents(call, self.mesh, per_agent=1, donate=True, in_turn=self._in_turn)
 
     def replay_bytes(self) -> int:
         """Bytes of all agents' replays."""

@@ -8,43 +8,48 @@ from typing import Annotated
 
 import tyro
 
+from muscope.config.base import Count, NonNegative, Positive, Seed, Settings, Whole
 from muscope.errors import ConfigError
-from muscope.search.policy import TEMPERATURES
+
+TEMPERATURES = (1.0, 0.5, 0.25)
+"""The usual schedule: these values up to 1/2, up to 3/4, and to the end of training."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """The training loop.  One *round* is one environment step in every lane, one search over
     those lanes and the reanalysed positions, and ``updates_per_round`` gradient updates.
     """
 
-    agents: Annotated[int, tyro.conf.arg(aliases=["--agents"])] = 4
+    section = "train"
+
+    agents: Annotated[Count, tyro.conf.arg(aliases=["--agents"])] = 4
     """P, agents trained side by side; they differ in their random numbers only."""
-    steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = 5_000
+    steps: Annotated[Count, tyro.conf.arg(aliases=["--steps"])] = 5_000
     """Training steps; one is one gradient update."""
-    seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
+    seed: Annotated[Seed, tyro.conf.arg(aliases=["--seed"])] = 0
     """Seed of the population; agent i's randomness depends on (seed, i) alone."""
-    lanes: int = 4
+    lanes: Count = 4
     """Environments each agent acts in."""
-    updates_per_round: int = 4
+    updates_per_round: Count = 4
     """Gradient updates per round; divided by ``lanes``, updates per environment step."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """B, positions per update."""
-    reanalyse_ratio: float = 8.0
+    reanalyse_ratio: NonNegative = 8.0
     """Old positions whose search is run again with the current (averaged) network, per
     environment step."""
-    temperatures: tuple[float, float, float] = TEMPERATURES
+    temperatures: tuple[Positive, Positive, Positive] = TEMPERATURES
     """T of Equation 1 up to 1/2, up to 3/4 and to the end of training."""
-    cold_lanes: int = 0
+    cold_lanes: Whole = 0
     """Lanes that act at the last of ``temperatures`` from the start, so that the data hold what
     a nearly greedy policy meets, besides what exploration does."""
-    checkpoints: tuple[int, ...] = (0, 500, 1_000, 2_000, 5_000)
+    checkpoints: tuple[Whole, ...] = (0, 500, 1_000, 2_000, 5_000)
     """Training steps at which every agent's parameters are kept; those up to ``steps``,
     and ``steps`` itself."""
-    rounds_per_call: int = 25
+    rounds_per_call: Count = 25
     """Most rounds in one call of the compiled program; a run stops and resumes between calls,
     every checkpoint ends a call, and the warm-up is a whole number of calls."""
-    save_seconds: float = 60.0
+    save_seconds: NonNegative = 60.0
     """Least seconds between two saves of the full resumable state."""
 
     @property
@@ -60,32 +65,16 @@ class TrainConfig:
     def call_rounds(self) -> int:
         """Rounds per call: at most ``rounds_per_call``, and every checkpoint ends a call."""
         rounds = math.gcd(*(step // self.updates_per_round for step in self.schedule))
-        return max(n for n in range(1, self.rounds_per_call + 1) if rounds % n == 0)
+        return max(n for n in range(1, min(self.rounds_per_call, rounds) + 1) if rounds % n == 0)
 
-    def __post_init__(self) -> None:
-        for name in (
-            "agents",
-            "steps",
-            "lanes",
-            "updates_per_round",
-            "batch_size",
-            "rounds_per_call",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} must be at least 1.")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError("train.seed must lie in 0..2^32 - 1.")
-        if any(t <= 0 for t in self.temperatures):
-            raise ConfigError("train.temperatures must all be positive.")
-        if not 0 <= self.cold_lanes <= self.lanes:
+    def check(self) -> None:
+        if self.cold_lanes > self.lanes:
             raise ConfigError(f"train.cold_lanes must lie in 0..train.lanes ({self.lanes}).")
         wanted = self.reanalyse_ratio * self.lanes
-        if not math.isfinite(wanted) or wanted < 0 or abs(wanted - round(wanted)) > 1e-9:
+        if abs(wanted - round(wanted)) > 1e-9:
             raise ConfigError(
                 f"train.reanalyse_ratio * train.lanes is {wanted}; it must be a whole number."
             )
-        if any(step < 0 for step in self.checkpoints):
-            raise ConfigError("train.checkpoints must not be negative.")
         for step in self.schedule:
             if step % self.updates_per_round:
                 raise ConfigError(

@@ -1,0 +1,109 @@
+"""A run's whole config, and what of it its parts depend on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import tyro
+
+from muscope.config import base
+from muscope.config.base import Settings, to_dict
+from muscope.config.environment import EnvironmentConfig
+from muscope.config.evaluate import EvaluateConfig
+from muscope.config.learning import LossConfig, OptimiserConfig, ReplayConfig
+from muscope.config.network import NetworkConfig
+from muscope.config.search import SearchConfig
+from muscope.config.train import TrainConfig
+from muscope.errors import ConfigError
+
+MOST_UNDISCOUNT = 1e4
+"""gamma^-depth beyond which the search's float32 backup loses accuracy."""
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Everything that determines a run's result."""
+
+    preset: Annotated[str, tyro.conf.Suppress] = "custom"
+    """The preset these settings started from; a label only."""
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    experiments: Annotated[Mapping[str, Mapping[str, Any]], tyro.conf.Suppress] = field(
+        default_factory=dict, hash=False
+    )
+    """By experiment, those of its own settings that are not its defaults; its own class reads
+    them when it runs."""
+
+    def check(self) -> None:
+        window = self.loss.unroll + self.loss.n_step + 1
+        length = self.replay.capacity // self.train.lanes
+        if length < window:
+            raise ConfigError(
+                f"replay.capacity holds {length} rows per lane, fewer than the {window} rows of "
+                "one target (loss.unroll + loss.n_step + 1); raise it."
+            )
+        refuse_undiscount("search.simulations", self.search.simulations, self.environment.discount)
+
+
+def refuse_undiscount(name: str, depth: int, discount: float) -> None:
+    """Refuse searches so deep that their float32 backup would lose accuracy.
+
+    Args:
+        name: of the setting that bounds the depth, for the message.
+        depth: of the deepest node.
+        discount: gamma.
+
+    Raises:
+        ConfigError: discount ** -depth is beyond :data:`MOST_UNDISCOUNT`.
+
+    """
+    if -depth * math.log(discount) > math.log(MOST_UNDISCOUNT):
+        raise ConfigError(
+            f"environment.discount ** -{name} exceeds 1e4, beyond which the search's "
+            "float32 backup loses accuracy; raise the discount or lower the other."
+        )
+
+
+FREE = ("preset", "evaluate", "experiments", "environment.options.host", "train.save_seconds")
+"""Settings that may change within a run, because its checkpoints do not depend on them."""
+
+
+def training_dict(config: Config) -> dict[str, Any]:
+    """The settings that trained parameters depend on: all but :data:`FREE`."""
+    values = to_dict(config)
+    for name in FREE:
+        *path, last = name.split(".")
+        section = values
+        for part in path:
+            section = section[part]
+        section.pop(last, None)
+    return values
+
+
+def trained_alike(written: dict[str, Any], config: Config) -> bool:
+    """Whether :func:`training_dict` wrote ``written`` for a config that trains alike; settings
+    that have been added since have their defaults.
+    """
+    try:
+        return training_dict(from_dict(written)) == training_dict(config)
+    except ConfigError:
+        return False
+
+
+def from_dict(data: Any) -> Config:
+    """The config that :func:`muscope.config.to_dict` wrote.
+
+    Raises:
+        ConfigError: as :func:`muscope.config.base.from_dict`.
+
+    """
+    return base.from_dict(data, Config)

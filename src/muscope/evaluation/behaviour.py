@@ -1,0 +1,113 @@
+"""How wrong a model is on a behaviour policy: Definition 2, and what stands beside it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from muscope.agent import Agent
+from muscope.config import SearchConfig
+from muscope.envs import Environment, State
+from muscope.evaluation.play import muzero_policy
+from muscope.evaluation.value_error import (
+    Rewards,
+    constant,
+    follow,
+    policy_error,
+    predicted_rewards,
+    split_at_the_end,
+    values,
+)
+
+
+class PolicyReport(NamedTuple):
+    """A model on one policy, for horizons 1..h; means over states."""
+
+    error: Float[Array, "h"]
+    """Definition 2, |mean over R of (v - v_hat)|"""
+    standard_error: Float[Array, "h"]
+    """Monte Carlo standard error of that mean at one state (from R)"""
+    states_error: Float[Array, "h"]
+    """standard error of ``error`` as a mean over the M states"""
+    absolute_error: Float[Array, "h"]
+    """mean over R of |v - v_hat| (Definition 1)"""
+    alive_error: Float[Array, "h"]
+    """|part of v_hat - v predicted before the true end|, mean over R"""
+    ended_error: Float[Array, "h"]
+    """|part of v_hat predicted after the true end|, mean over R"""
+    reward_error: Float[Array, "h"]
+    """|r_{t+k} - u_t^k| at step k = horizon - 1, mean over R"""
+    reward_size: Float[Array, "h"]
+    """mean |r_{t+k}| at that step"""
+    ended: Float[Array, "h"]
+    """share of sequences whose episode was over before the h-th action"""
+    average_reward_error: Float[Array, "h"]
+    """Definition 2 for a model that always predicts the mean reward of these very sequences"""
+    spread: Float[Array, "h"]
+    """standard deviation of the true values over R"""
+
+
+def behaviour_rewards(
+    environment: Environment,
+    model: Agent,
+    actor: Agent,
+    states: State,
+    key: Key[Array, ""],
+    search: SearchConfig,
+    discount: float,
+    temperature: Float[Array, ""] | float,
+    sequences: int,
+    horizon: int,
+) -> Rewards:
+    """Follow one checkpoint's pi_MuZero in the true environment, score it in another's model.
+
+    Args:
+        environment: the true one.
+        model: whose model predicts.
+        actor: whose search acts (Figure 3: the same).
+        states: [M, ...] to start from.
+        key: consumed.
+        search: settings of the actor's search.
+        discount: gamma.
+        temperature: the actor's T.
+        sequences: R, of each state.
+        horizon: h.
+
+    Returns:
+        True and predicted rewards [M, R, h].
+
+    """
+    policy = muzero_policy(environment, actor, search, discount, temperature)
+    starts = jax.tree.map(lambda x: jnp.repeat(x, sequences, axis=0), states)
+    actions, path = follow(environment, policy, starts, horizon, key)
+    observations = jax.vmap(environment.observe)(starts)
+    predicted = jax.vmap(lambda o, a: predicted_rewards(model, o, a))(observations, actions)
+    flat = Rewards(path.reward, predicted, path.ended)
+    return jax.tree.map(lambda x: x.reshape(-1, sequences, *x.shape[1:]), flat)
+
+
+def report_on(rewards: Rewards, discount: float) -> PolicyReport:
+    """Means over states of everything Figure 3 tells, from rewards [M, R, h]."""
+    states = rewards.true.shape[0]
+    errors_of = jax.vmap(lambda r: policy_error(r, discount))
+    model = errors_of(rewards)
+    know_nothing = errors_of(constant(rewards, jnp.mean(rewards.true)))
+    alive, over = split_at_the_end(rewards, discount)
+    spread = jnp.std(values(rewards.true, discount), axis=1)
+    state_spread = jnp.std(model.error, axis=0, ddof=1) if states > 1 else jnp.nan
+    return PolicyReport(
+        error=jnp.mean(model.error, axis=0),
+        standard_error=jnp.mean(model.standard_error, axis=0),
+        states_error=state_spread / jnp.sqrt(states) + jnp.zeros(rewards.true.shape[-1]),
+        absolute_error=jnp.mean(model.absolute_error, axis=0),
+        alive_error=jnp.mean(jnp.abs(alive), axis=(0, 1)),
+        ended_error=jnp.mean(jnp.abs(over), axis=(0, 1)),
+        reward_error=jnp.mean(jnp.abs(rewards.true - rewards.predicted), axis=(0, 1)),
+        reward_size=jnp.mean(jnp.abs(rewards.true), axis=(0, 1)),
+        ended=jnp.mean(rewards.ended.astype(jnp.float32), axis=(0, 1)),
+        average_reward_error=jnp.mean(know_nothing.error, axis=0),
+        spread=jnp.mean(spread, axis=0),
+    )

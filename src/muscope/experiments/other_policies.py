@@ -1,0 +1,221 @@
+"""Figure 5: one checkpoint's model on the policies of all the others.
+
+A row of the matrix (one model, X) shares its states and its random numbers, so only comparisons
+within a row mean anything.  The diagonal is Figure 3 at the same horizon and number of sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from muscope import statistics
+from muscope.claims import Cells, Claim
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count, Whole
+from muscope.experiments import style
+from muscope.experiments.base import Experiment, Tables, every
+from muscope.experiments.lab import Block
+from muscope.experiments.own_policy import STREAM, evaluate_policy
+from muscope.storage.schema import AGENT, Schema, integer, number
+from muscope.subjects import Subject
+
+SCHEMA = Schema(
+    "figure5",
+    "one row per (agent, model's checkpoint X, policy's checkpoint Y); errors are means over "
+    "states",
+    (
+        AGENT,
+        integer("model_step", "X: training step of the model, whose on-policy states they are"),
+        integer("policy_step", "Y: training step of the behaviour policy that is followed"),
+        number("error", "Definition 2 at horizon h", "return"),
+        number("standard_error", "Monte Carlo standard error at one state (from R)", "return"),
+        number("states_error", "standard error of error as a mean over the M states", "return"),
+        number("spread", "standard deviation of the true values over R", "return"),
+        integer("horizon", "h", "steps"),
+        integer("n_states", "M"),
+        integer("n_sequences", "R"),
+        number("temperature", "T of Equation 1 at Y"),
+    ),
+)
+MEASURES = ("error", "standard_error", "states_error", "spread")
+"""Columns that :class:`muscope.evaluation.behaviour.PolicyReport` fills, at its last horizon."""
+
+
+@dataclass(frozen=True)
+class OtherPolicies(Settings):
+    """Figure 5: how wrong is the model on the policies of other checkpoints?"""
+
+    section = "figure5"
+
+    sequences: Count = 32
+    """R, Monte Carlo action sequences per state."""
+    horizon: Whole = 0
+    """h; 0 for K, the steps that the model was trained to look ahead."""
+
+
+def run(block: Block, settings: OtherPolicies, step: int) -> Tables:
+    """One row of the matrix: the model of ``step`` on every checkpoint's policy."""
+    horizon = settings.horizon or block.subject.unroll
+    others = every(block.subject, block.evaluate, settings)
+    states, keys = block.on_policy(step).states, block.keys(step, STREAM)
+    reports = [
+        block.call(
+            evaluate_policy,
+            block.at(step),
+            block.at(other),
+            states,
+            keys,
+            shared=(block.temperature(other),),
+            sequences=settings.sequences,
+            horizon=horizon,
+        )
+        for other in others
+    ]
+    measures = {
+        name: np.stack([np.asarray(getattr(report, name))[:, -1] for report in reports], axis=1)
+        for name in MEASURES
+    }
+    table = block.table(
+        SCHEMA,
+        step,
+        settings,
+        model_step=step,
+        policy_step=others,
+        **measures,
+        horizon=horizon,
+        n_states=block.evaluate.states,
+        n_sequences=settings.sequences,
+        temperature=[block.temperature(other) for other in others],
+    )
+    return {"figure5": table}
+
+
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: OtherPolicies) -> int:
+    """Every state's sequences are followed under every checkpoint's policy."""
+    followed = evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
+    return followed * len(every(subject, evaluate, settings))
+
+
+def matrices(table: pa.Table) -> tuple[list[int], Float[np.ndarray, "P X Y"]]:
+    """The checkpoints and the errors of each agent's models X on its policies Y."""
+    steps = statistics.values(table, "model_step")
+    return steps, statistics.means(table, "error", model_step=steps, policy_step=steps)
+
+
+def is_least(errors: Float[np.ndarray, "P X X"]) -> Bool[np.ndarray, "P X"]:
+    """Whether the diagonal is below every other error of its row."""
+    index = np.arange(errors.shape[1])
+    own = errors[:, index, index]
+    others = np.where(np.eye(len(index), dtype=bool), np.inf, errors)
+    return own < others.min(axis=2)
+
+
+def plot(given: Tables) -> Figure:
+    """The mean matrix, and how many agents have their row's minimum in each cell."""
+    steps, errors = matrices(given["figure5"])
+    mean = errors.mean(axis=0)
+    lowest = errors.argmin(axis=2)
+    counts = (lowest[:, :, None] == np.arange(len(steps))).sum(axis=0)
+    with style.context():
+        figure, (left, right) = style.pair(height=3.4)
+        _matrix(left, steps, mean, mean / mean.max(axis=1, keepdims=True), "{:.2g}")
+        left.scatter(mean.argmin(axis=1), np.arange(len(steps)) + 0.36, 6, "black", zorder=3)
+        left.set_title("value error, mean over agents", fontsize=9)
+        _matrix(right, steps, counts, counts / max(len(errors), 1), "{:.0f}")
+        right.set_title("agents with the row's minimum here", fontsize=9)
+        left.set_ylabel("model at step X")
+        return figure
+
+
+def _matrix(axes: Axes, steps: list[int], values: np.ndarray, shade: np.ndarray, form: str) -> None:
+    """Numbers on shaded cells, the diagonal outlined."""
+    axes.imshow(shade, cmap="Blues", vmin=0.0, vmax=1.6, aspect="auto")
+    size = 8 if len(steps) <= 6 else 6
+    for (x, y), value in np.ndenumerate(values):
+        axes.text(y, x, form.format(value), ha="center", va="center", fontsize=size)
+    for i in range(len(steps)):
+        box = Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2)
+        axes.add_patch(box)
+    names = [style.thousands(s) for s in steps]
+    axes.set_xticks(range(len(steps)), names, rotation=0 if len(steps) <= 6 else 45)
+    axes.set_yticks(range(len(steps)), names)
+    axes.set_xlabel("policy at step Y")
+    axes.grid(False)
+
+
+def caption(given: Tables) -> str:
+    """What the picture shows, with the numbers it was made with."""
+    table = given["figure5"]
+    steps, errors = matrices(table)
+    least = is_least(errors).sum(axis=1)
+    noise = statistics.summary(table, "standard_error")
+    resolution = (
+        f" Monte Carlo standard error of one state's value: {noise.mean:.2g} on average."
+        if noise.n
+        else ""
+    )
+    return (
+        f"Left: value error (Definition 2, h = {statistics.first(table, 'horizon')}) of the model "
+        "at step X on the behaviour policy at step Y of the same agent, mean over "
+        f"{len(errors)} agents; {statistics.first(table, 'n_states')} states on-policy at X, "
+        f"{statistics.first(table, 'n_sequences')} action sequences each. Shades compare within a "
+        "row only; the diagonal is outlined, a dot marks the row's minimum. Right: how many agents "
+        "have their row's minimum there. The diagonal is below all others in "
+        f"{', '.join(map(str, least[:8]))}{', ...' if len(least) > 8 else ''} of {len(steps)} "
+        f"rows, agent by agent.{resolution}"
+    )
+
+
+MOST_ROWS = 0.5
+"""Claim 7: the diagonal must be the minimum in more than this share of the rows."""
+
+
+def _diagonal(cells: Cells) -> np.ndarray:
+    steps = cells.positive("model_step", least=2)
+    error = cells.mean("error", model_step=steps, policy_step=steps)
+    return is_least(error).mean(axis=1) - MOST_ROWS
+
+
+def _early_on_late(cells: Cells) -> np.ndarray:
+    steps = cells.positive("model_step", least=2)
+    error = cells.mean("error", {"model_step": steps[0]}, policy_step=[steps[0], steps[-1]])
+    return error[:, 1] - error[:, 0]
+
+
+CLAIMS = (
+    Claim(
+        "7",
+        "Each model is most accurate on the policy of its own step.",
+        f"share of trained rows whose minimum is the diagonal, less {MOST_ROWS:g}",
+        "figure5",
+        _diagonal,
+    ),
+    Claim(
+        "8",
+        "Early models evaluate later policies badly.",
+        "error of the first trained model on the last policy less that on its own",
+        "figure5",
+        _early_on_late,
+    ),
+)
+
+EXPERIMENT = Experiment(
+    name="figure5",
+    title="Figure 5: one step's model, another step's policy",
+    tables=(SCHEMA,),
+    run=run,
+    plot=plot,
+    caption=caption,
+    settings=OtherPolicies,
+    claims=CLAIMS,
+    cost=cost,
+    across=True,
+    number=STREAM,
+)

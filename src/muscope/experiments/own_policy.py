@@ -1,0 +1,258 @@
+"""Figure 3: the learned model's value error on its own behaviour policy, by horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Array, Float, Key
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from muscope import statistics
+from muscope.agent import Agent
+from muscope.claims import Cells, Claim, MissingCell
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count, Whole
+from muscope.envs import State
+from muscope.evaluation.behaviour import PolicyReport, behaviour_rewards, report_on
+from muscope.experiments import style
+from muscope.experiments.base import Experiment, Tables
+from muscope.experiments.lab import Block, Scope
+from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
+from muscope.subjects import Subject
+
+STREAM = 2
+"""Of its random numbers; Figure 5 has the same, so that its diagonal is Figure 3."""
+SCHEMA = Schema(
+    "figure3",
+    "one row per (agent, checkpoint, horizon); errors are means over states",
+    (
+        AGENT,
+        integer("step", "training step of the checkpoint, of both model and policy"),
+        integer("horizon", "h, 1..h_max", "steps"),
+        number("error", "Definition 2, |mean over R of (v - v_hat)|", "return"),
+        number(
+            "standard_error",
+            "Monte Carlo standard error of that mean at one state (from R)",
+            "return",
+        ),
+        number("states_error", "standard error of error as a mean over the M states", "return"),
+        number("absolute_error", "mean over R of |v - v_hat| (Definition 1)", "return"),
+        number(
+            "alive_error",
+            "|part of v_hat - v predicted before the true end|, mean over R",
+            "return",
+        ),
+        number(
+            "ended_error", "|part of v_hat predicted after the true end|, mean over R", "return"
+        ),
+        number("reward_error", "|r_{t+k} - u_t^k| at step k = horizon - 1, mean over R", "reward"),
+        number("reward_size", "mean |r_{t+k}| at that step", "reward"),
+        number("ended", "share of sequences whose episode was over before the h-th action"),
+        number(
+            "average_reward_error",
+            "Definition 2 for a model that always predicts the mean reward of these very sequences",
+            "return",
+        ),
+        number("spread", "standard deviation of the true values over R", "return"),
+        integer("n_states", "M"),
+        integer("n_sequences", "R"),
+        TEMPERATURE,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class OwnPolicy(Settings):
+    """Figure 3: how wrong is the model on its own behaviour policy, by horizon?"""
+
+    section = "figure3"
+
+    sequences: Count = 32
+    """R, Monte Carlo action sequences per state."""
+    horizon: Whole = 0
+    """h, the longest horizon; 0 for K, the steps that the model was trained to look ahead."""
+
+
+def evaluate_policy(
+    scope: Scope,
+    model: Agent,
+    actor: Agent,
+    states: State,
+    key: Key[Array, ""],
+    temperature: Float[Array, ""] | float,
+    *,
+    sequences: int,
+    horizon: int,
+) -> PolicyReport:
+    """One agent's model on a policy, from states [M, ...]; see :func:`behaviour_rewards`."""
+    rewards = behaviour_rewards(
+        scope.truth,
+        model,
+        actor,
+        states,
+        key,
+        scope.search,
+        scope.discount,
+        temperature,
+        sequences,
+        horizon,
+    )
+    return report_on(rewards, scope.discount)
+
+
+def run(block: Block, settings: OwnPolicy, step: int) -> Tables:
+    """One checkpoint's model on its own behaviour policy."""
+    agents, horizon = block.at(step), settings.horizon or block.subject.unroll
+    report = block.call(
+        evaluate_policy,
+        agents,
+        agents,
+        block.on_policy(step).states,
+        block.keys(step, STREAM),
+        shared=(block.temperature(step),),
+        sequences=settings.sequences,
+        horizon=horizon,
+    )
+    table = block.table(
+        SCHEMA,
+        step,
+        settings,
+        horizon=np.arange(1, horizon + 1),
+        **report._asdict(),
+        n_states=block.evaluate.states,
+        n_sequences=settings.sequences,
+        temperature=block.temperature(step),
+    )
+    return {"figure3": table}
+
+
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: OwnPolicy) -> int:
+    """Every state's sequences are followed."""
+    return evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
+
+
+def plot(given: Tables) -> Figure:
+    """Error by training step, one line per horizon, with what a know-nothing model would get."""
+    table = given["figure3"]
+    steps, horizons = (statistics.values(table, name) for name in ("step", "horizon"))
+    with style.context():
+        figure, axes = style.single(height=3.0)
+        for horizon in horizons:
+            place = (horizon - 1) / max(len(horizons) - 1, 1)
+            colour = colormaps["viridis_r"](0.1 + 0.9 * place)
+            _, points = statistics.curve(table, "error", "step", horizon=horizon)
+            style.band(
+                axes,
+                steps,
+                [s.mean for s in points],
+                [s.standard_error for s in points],
+                colour,
+                f"h = {horizon}" if horizon in (1, horizons[-1] // 2, horizons[-1]) else "",
+            )
+        for column, dashes, name in (
+            ("average_reward_error", (4.0, 2.0), "mean reward predicted"),
+            ("spread", (1.0, 1.5), "spread of true values"),
+        ):
+            _, points = statistics.curve(table, column, "step", horizon=horizons[-1])
+            style.thin(axes, steps, [s.mean for s in points], dashes, f"{name}, h = {horizons[-1]}")
+        style.training_axis(axes, steps)
+        axes.set_ylabel("value error")
+        style.scale_to_trained(axes, steps)
+        style.legend_below(figure, axes, columns=2)
+        return figure
+
+
+def caption(given: Tables) -> str:
+    """What the picture shows, with the numbers it was made with."""
+    table = given["figure3"]
+    last = statistics.values(table, "horizon")[-1]
+    longest = statistics.rows(table, horizon=last)["standard_error"].to_numpy()
+    noise = (
+        ""
+        if np.isnan(longest).any()
+        else (
+            f"The Monte Carlo standard error of one state's value at h = {last} is "
+            f"{longest.mean():.2g} on average; errors well below it are not resolved. "
+        )
+    )
+    untrained = (
+        " The scale is that of the trained models." if 0 in statistics.values(table, "step") else ""
+    )
+    return (
+        "Value error (Definition 2) of the learned model on its own behaviour policy, by horizon "
+        f"h, at {statistics.first(table, 'n_states')} on-policy states and "
+        f"{statistics.first(table, 'n_sequences')} action sequences each. Lines are means over "
+        f"{len(statistics.values(table, 'agent'))} agents, bands one standard error over "
+        f"agents. {noise}"
+        "Thin lines: the error of a model that always predicts the mean reward, and the "
+        f"standard deviation of the true values over sequences, both at h = {last}.{untrained}"
+    )
+
+
+NEAR_ZERO = 0.05
+"""Claim 2: an error at horizon 1 below this share of the mean |reward| is near zero."""
+
+
+def _short_horizon(cells: Cells) -> np.ndarray:
+    first = {"horizon": 1}
+    error = cells.mean("error", first, step=cells.positive())
+    size = cells.mean("reward_size", first, step=cells.positive())
+    with np.errstate(divide="ignore", invalid="ignore"):  # No rewards at all: undefined.
+        return NEAR_ZERO - (error / size).mean(axis=1)
+
+
+def _growth(cells: Cells) -> np.ndarray:
+    horizons = cells.positive("horizon", least=2)
+    error = cells.mean("error", step=cells.positive(), horizon=[horizons[0], horizons[-1]])
+    return (error[..., 1] - error[..., 0]).mean(axis=1)
+
+
+def _fall(cells: Cells) -> np.ndarray:
+    steps = cells.positive(least=2)
+    late = np.array(steps) > 0.75 * cells.steps
+    if late.all() or not late.any():
+        raise MissingCell(f"{cells.name} has no checkpoints on both sides of 3/4 of training.")
+    error = cells.mean("error", {"horizon": cells.values("horizon")[-1]}, step=steps)
+    return error[:, ~late].mean(axis=1) - error[:, late].mean(axis=1)
+
+
+CLAIMS = (
+    Claim(
+        "2",
+        "Value errors at short horizons are near zero.",
+        f"{NEAR_ZERO:g} less the error at h = 1 as a share of the mean |reward|, mean over trained "
+        "checkpoints",
+        "figure3",
+        _short_horizon,
+    ),
+    Claim(
+        "3",
+        "Value errors grow with the horizon.",
+        "error at the longest horizon less that at h = 1, mean over trained checkpoints",
+        "figure3",
+        _growth,
+    ),
+    Claim(
+        "4",
+        "Value errors fall towards the end of training.",
+        "error at the longest horizon, mean over trained checkpoints up to three quarters of "
+        "training, less the mean after",
+        "figure3",
+        _fall,
+    ),
+)
+
+EXPERIMENT = Experiment(
+    name="figure3",
+    title="Figure 3: value error on the own behaviour policy",
+    tables=(SCHEMA,),
+    run=run,
+    plot=plot,
+    caption=caption,
+    settings=OwnPolicy,
+    claims=CLAIMS,
+    cost=cost,
+    number=STREAM,
+)

@@ -1,0 +1,396 @@
+"""Figure 7: how far planning improves on the policy, with the learned and with the true model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Array, Int, Key
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from muscope import statistics
+from muscope.agent import Agent
+from muscope.claims import Cells, Claim
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count, Whole
+from muscope.config.run import refuse_undiscount
+from muscope.errors import ConfigError
+from muscope.evaluation.planned_play import BASELINES, planned_episodes, prior_episodes
+from muscope.evaluation.planners import MODELS, PRIORS, LeafKind, Model, Planner
+from muscope.evaluation.play import Scores
+from muscope.experiments import style
+from muscope.experiments.base import Experiment, Tables, chosen
+from muscope.experiments.lab import Block, Scope, interleave
+from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
+from muscope.subjects import Subject
+
+STREAM = 6
+"""Of its random numbers; all checkpoints have step 0's, so that their episodes start alike."""
+SCHEMA = Schema(
+    "figure7",
+    "one row per episode",
+    (
+        AGENT,
+        STEP,
+        text("model", "learned or true; none for the baselines, which do not plan"),
+        text("prior", "policy or uniform; of the baselines sampled (a ~ pi_theta) or greedy"),
+        text("leaf", "rollout or value; none for the baselines"),
+        integer(
+            "simulations", "N per move, from which the most visited action is taken; 0: baselines"
+        ),
+        integer("episode", "number; episodes of one agent and number start in the same state"),
+        number("return", "undiscounted return", "return"),
+        integer("length", "until termination or the time limit", "steps"),
+        integer("horizon", "H: tree depth plus rollout length", "steps"),
+        integer(
+            "most_steps", "moves after which an episode was cut; the time limit or fewer", "steps"
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Planning(Settings):
+    """Figure 7: how far does planning improve the policy, with the learned and the true model?"""
+
+    section = "figure7"
+
+    checkpoints: tuple[Whole, ...] = ()
+    """Training steps to examine, a panel each; those up to the end of training, or the last if
+    none is."""
+    simulations: tuple[Count, ...] = (1, 4, 16, 64)
+    """Simulations per move, ascending."""
+    horizon: Count = 16
+    """H, counted from the root: tree depth plus rollout length."""
+    leaves: tuple[LeafKind, ...] = ("rollout", "value")
+    """How leaves are valued: rollout (the paper), value (the value network), or both."""
+    steps: Whole = 0
+    """Most moves of an episode, whose return is then of these; 0 for the time limit."""
+    episodes: Count = 10
+    """Episodes per agent, checkpoint and planner."""
+
+    def check(self) -> None:
+        if not self.simulations or list(self.simulations) != sorted(set(self.simulations)):
+            raise ConfigError("figure7.simulations must be ascending numbers.")
+        if not self.leaves or len(set(self.leaves)) < len(self.leaves):
+            raise ConfigError("figure7.leaves must be rollout, value, or both, each once.")
+
+
+def play_planner(
+    scope: Scope,
+    agent: Agent,
+    key: Key[Array, ""],
+    budget: Int[Array, ""],
+    *,
+    model: Model,
+    leaf: LeafKind,
+    horizon: int,
+    simulations: int,
+    episodes: int,
+    steps: int,
+) -> Scores:
+    """One agent's episodes with a planner; see :func:`planned_episodes`."""
+    return planned_episodes(
+        Planner(model, leaf, horizon),
+        scope.environment,
+        scope.truth,
+        agent,
+        key,
+        replace(scope.search, simulations=simulations),
+        scope.discount,
+        budget,
+        episodes,
+        steps,
+    )
+
+
+def play_prior(
+    scope: Scope, agent: Agent, key: Key[Array, ""], *, episodes: int, steps: int
+) -> Scores:
+    """One agent's episodes without planning; see :func:`prior_episodes`."""
+    return prior_episodes(scope.environment, agent, key, episodes, steps)
+
+
+def run(block: Block, settings: Planning, step: int) -> Tables:
+    """All planners and baselines at one checkpoint."""
+    agents, keys = block.at(step), block.keys(0, STREAM)
+    length = {"episodes": settings.episodes, "steps": settings.steps}
+    parts = _part_per_half(
+        block, settings, step, block.call(play_prior, agents, keys, **length), "none", BASELINES
+    )
+    for model in MODELS:
+        for leaf in settings.leaves:
+            for budget in settings.simulations:
+                scores = block.call(
+                    play_planner,
+                    agents,
+                    keys,
+                    shared=(jnp.int32(budget),),
+                    model=model,
+                    leaf=leaf,
+                    horizon=settings.horizon,
+                    simulations=settings.simulations[-1],
+                    **length,
+                )
+                parts += _part_per_half(block, settings, step, scores, model, PRIORS, leaf, budget)
+    return {"figure7": interleave(parts, len(block.agents))}
+
+
+def _part_per_half(
+    block: Block,
+    settings: Planning,
+    step: int,
+    scores: Scores,
+    model: str,
+    priors: tuple[str, ...],
+    leaf: str = "none",
+    budget: int = 0,
+) -> list[pa.Table]:
+    """Rows of scores [B, 2 E], a table for each of the two priors, whose halves these are."""
+    limit = block.scope.environment.spec.time_limit
+    halves = zip(
+        np.split(np.asarray(scores.score), len(priors), axis=1),
+        np.split(np.asarray(scores.length), len(priors), axis=1),
+        strict=True,
+    )
+    return [
+        block.table(
+            SCHEMA,
+            step,
+            settings,
+            model=np.array(model),
+            prior=np.array(prior),
+            leaf=np.array(leaf),
+            simulations=budget,
+            episode=np.arange(settings.episodes),
+            **{"return": score},
+            length=length,
+            horizon=settings.horizon,
+            most_steps=min(settings.steps or limit, limit),
+        )
+        for prior, (score, length) in zip(priors, halves, strict=True)
+    ]
+
+
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: Planning) -> int:
+    """Per move of the learned model's planner one step, of the true one's the search too."""
+    simulation = {"rollout": 1 + settings.horizon, "value": 1}
+    per_move = sum(
+        len(MODELS) + budget * simulation[leaf]
+        for leaf in settings.leaves
+        for budget in settings.simulations
+    )
+    limit = subject.environment.spec.time_limit
+    moves = min(settings.steps or limit, limit)
+    return len(PRIORS) * settings.episodes * moves * (1 + per_move)
+
+
+def check(subject: Subject, settings: Planning) -> None:
+    """Refuse a tree too deep for the discount."""
+    depth = min(settings.horizon, settings.simulations[-1])
+    refuse_undiscount("figure7.horizon", depth, subject.discount)
+
+
+def plot(given: Tables) -> Figure:
+    """Return against simulations, a column per checkpoint and a row per leaf; the leaves side by
+    side if there is one checkpoint.
+    """
+    table = given["figure7"]
+    steps = statistics.values(table, "step")
+    leaves = [leaf for leaf in statistics.values(table, "leaf") if leaf != "none"]
+    with style.context():
+        columns = len(steps) if len(steps) > 1 else len(leaves)
+        figure, panels = style.grid(len(steps) * len(leaves), columns)
+        places = [(leaf, step) for leaf in leaves for step in steps]
+        for axes, (leaf, step) in zip(panels, places, strict=True):
+            draw_returns(axes, statistics.rows(table, step=step), leaf)
+            axes.set_title(f"{style.thousands(step)} steps\n{leaf} leaves", fontsize=9)
+        for axes in panels[::columns]:
+            axes.set_ylabel("return")
+        style.legend_below(figure, panels[0], columns=min(columns, 2))
+        return figure
+
+
+def draw_returns(axes: Axes, table: pa.Table, leaf: str) -> None:
+    """One panel: all planners with one kind of leaf, from one checkpoint's rows."""
+    budgets = [budget for budget in statistics.values(table, "simulations") if budget > 0]
+    for model in MODELS:
+        for prior, linestyle in zip(PRIORS, ("-", ":"), strict=True):
+            _, points = statistics.curve(
+                table, "return", "simulations", model=model, prior=prior, leaf=leaf
+            )
+            style.band(
+                axes,
+                budgets,
+                [s.mean for s in points],
+                [s.standard_error for s in points],
+                style.MODEL_COLOURS[model],
+                f"{model} model, {prior} prior",
+                linestyle=linestyle,
+            )
+    for baseline, dashes in zip(BASELINES, ((4.0, 2.0), (1.0, 1.5)), strict=True):
+        mean = statistics.summary(table, "return", prior=baseline).mean
+        style.thin(axes, budgets, [mean] * len(budgets), dashes, f"prior alone, {baseline}")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(budgets, [str(b) for b in budgets])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set_xlabel("simulations")
+
+
+def caption(given: Tables) -> str:
+    """What the picture shows, with the numbers it was made with."""
+    table = given["figure7"]
+    return (
+        "Return of acting greedily by the visits of a search in the learned model (orange) and in "
+        "the true one (green), guided by the policy prior (solid) or by a uniform one (dotted), "
+        f"against simulations per move; planning horizon {statistics.first(table, 'horizon')}. "
+        "Rollout leaves are valued by random actions in the same model, value leaves by the value "
+        "network. Thin lines: the policy prior without planning. Means over "
+        f"{len(statistics.values(table, 'agent'))} agents, "
+        f"{len(statistics.values(table, 'episode'))} episodes each from the same starts, of at "
+        f"most {statistics.first(table, 'most_steps'):,} moves; bands are one standard error over "
+        "agents."
+    )
+
+
+FAR = 0.5
+"""Claim 9: less than this share of what the true model's search gains is far below it."""
+FAILED = 0.1
+"""Claim 9: less than this share of what the true model's search gains is a complete failure."""
+KEPT_GAP = 0.5
+"""Claim 11: a gap that keeps more than this share of its size has not diminished quickly."""
+
+
+def _returns(cells: Cells, model: str, prior: str) -> np.ndarray:
+    """Of rollout leaves, as the paper's are: [P, panels, budgets]."""
+    budgets = cells.positive("simulations", least=2)
+    where = {"leaf": "rollout", "model": model, "prior": prior}
+    return cells.mean("return", where, step=cells.values("step"), simulations=budgets)
+
+
+def _free_search_helps(cells: Cells) -> np.ndarray:
+    learned = _returns(cells, "learned", "uniform")
+    return learned[:, -1, -1] - learned[:, -1, 0]
+
+
+def _free_search_lags(cells: Cells) -> np.ndarray:
+    true, learned = (_returns(cells, model, "uniform") for model in ("true", "learned"))
+    # Gains, because returns may be negative; one simulation is a random choice in any model.
+    least = true[..., 0]
+    return (FAR * (true[..., -1] - least) - (learned[..., -1] - least)).mean(axis=1)
+
+
+def _free_search_fails(cells: Cells) -> np.ndarray:
+    true, learned = (_returns(cells, model, "uniform")[:, -1] for model in ("true", "learned"))
+    least = true[:, 0]
+    return FAILED * (true[:, -1] - least) - (learned[:, -1] - least)
+
+
+def _prior_return(cells: Cells) -> np.ndarray:
+    """The better of the sampled and the greedy prior: planners act greedily too."""
+    alone = cells.mean("return", step=cells.values("step"), prior=["sampled", "greedy"])
+    return alone.max(axis=2)
+
+
+def _learned_improves(cells: Cells) -> np.ndarray:
+    return (_returns(cells, "learned", "policy")[..., -1] - _prior_return(cells)).mean(axis=1)
+
+
+def _true_improves_more(cells: Cells) -> np.ndarray:
+    true, learned = (_returns(cells, model, "policy") for model in ("true", "learned"))
+    return (true - learned)[..., -1].mean(axis=1)
+
+
+def _gap(cells: Cells, model: str) -> np.ndarray:
+    return _returns(cells, model, "policy") - _returns(cells, model, "uniform")
+
+
+def _gap_is_larger(cells: Cells) -> np.ndarray:
+    return (_gap(cells, "learned") - _gap(cells, "true")).mean(axis=(1, 2))
+
+
+def _gap_stays(cells: Cells) -> np.ndarray:
+    gap = _gap(cells, "learned").mean(axis=1)
+    return gap[:, -1] - KEPT_GAP * gap[:, 0]
+
+
+CLAIMS = (
+    Claim(
+        "9a",
+        "Free search in the learned model finds some support after training.",
+        "return with the most simulations less that with the fewest: learned model, uniform prior, "
+        "last panel",
+        "figure7",
+        _free_search_helps,
+        ("cart-pole",),
+    ),
+    Claim(
+        "9a",
+        "Free search in the learned model fails completely.",
+        f"{FAILED:g} of the true model's gain in return less the learned one's: uniform prior, "
+        "most simulations against the true model's fewest, last panel",
+        "figure7",
+        _free_search_fails,
+        ("lunar-lander", "breakout"),
+    ),
+    Claim(
+        "9b",
+        "... far below free search in the true model.",
+        f"{FAR:g} of the true model's gain in return less the learned one's: uniform prior, most "
+        "simulations against the true model's fewest, mean over panels",
+        "figure7",
+        _free_search_lags,
+    ),
+    Claim(
+        "10a",
+        "With the prior, planning in the learned model improves on the prior alone.",
+        "return of planning less the better of the sampled and the greedy prior: most simulations, "
+        "mean over panels",
+        "figure7",
+        _learned_improves,
+    ),
+    Claim(
+        "10b",
+        "... less than planning in the true model does.",
+        "return with the true model less that with the learned one: policy prior, most "
+        "simulations, mean over panels",
+        "figure7",
+        _true_improves_more,
+    ),
+    Claim(
+        "11a",
+        "The gap between guided and free search is larger in the learned model.",
+        "return with the policy prior less that with the uniform one, learned less true model, "
+        "mean over panels and simulations",
+        "figure7",
+        _gap_is_larger,
+    ),
+    Claim(
+        "11b",
+        "... and does not diminish quickly with simulations.",
+        f"the learned model's gap with the most simulations less {KEPT_GAP:g} of that with the "
+        "fewest, mean over panels",
+        "figure7",
+        _gap_stays,
+    ),
+)
+
+EXPERIMENT = Experiment(
+    name="figure7",
+    title="Figure 7: planning with the learned and with the true model",
+    tables=(SCHEMA,),
+    run=run,
+    plot=plot,
+    caption=caption,
+    settings=Planning,
+    claims=CLAIMS,
+    steps=chosen,
+    cost=cost,
+    check=check,
+    states=False,
+    number=STREAM,
+)

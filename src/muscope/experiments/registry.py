@@ -1,0 +1,102 @@
+"""All experiments by name: the package's own, installed packages', and users'."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+
+from muscope import plugins
+from muscope.errors import ConfigError, nearest
+from muscope.experiments.base import Experiment
+
+OWN = (
+    "muscope.experiments.online_return:EXPERIMENT",
+    "muscope.experiments.own_policy:EXPERIMENT",
+    "muscope.experiments.endings:EXPERIMENT",
+    "muscope.experiments.every_sequence:EXPERIMENT",
+    "muscope.experiments.other_policies:EXPERIMENT",
+    "muscope.experiments.search_course:EXPERIMENT",
+    "muscope.experiments.planning:EXPERIMENT",
+    "muscope.experiments.decisions:EXPERIMENT",
+)
+"""In the order in which they run and are shown."""
+GROUP = "muscope.experiments"
+"""Entry points of installed packages: each an :class:`Experiment`."""
+
+_added: dict[str, Experiment] = {}
+_sources: dict[str, str] = {}
+
+
+@functools.cache
+def _known() -> dict[str, Experiment]:
+    own = [(source, plugins.load(source)) for source in OWN]
+    installed = [(point.value, point.load()) for point in entry_points(group=GROUP)]
+    known: dict[str, Experiment] = {}
+    for source, experiment in [*own, *installed]:
+        known[experiment.name] = _accepted(experiment, source)
+        _sources[experiment.name] = source
+    return known
+
+
+def _accepted(experiment: object, source: str) -> Experiment:
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(
+            f"{source} is a {type(experiment).__name__}; it must be a muscope Experiment."
+        )
+    if experiment.files[0] != experiment.name:
+        raise ConfigError(f"{source}: the first table must be called '{experiment.name}' too.")
+    return experiment
+
+
+def register(experiment: Experiment) -> None:
+    """Make an experiment known to this process.
+
+    Raises:
+        ConfigError: another one has its name.
+
+    """
+    if everything().get(experiment.name, experiment) is not experiment:
+        raise ConfigError(f"there is an experiment '{experiment.name}'; choose another name.")
+    _added[experiment.name] = _accepted(experiment, experiment.name)
+
+
+def everything() -> dict[str, Experiment]:
+    """All that are known, by name, in the order in which they run."""
+    return {**_known(), **_added}
+
+
+def get(name: str) -> Experiment:
+    """An experiment by its name, by its figure's number, or by where it stands
+    (``my_figure.py:EXPERIMENT``), which registers it.
+
+    Raises:
+        ConfigError: there is none, or what stands there is none.
+
+    """
+    if plugins.is_source(name):
+        experiment = _accepted(plugins.load(name), name)
+        register(experiment)
+        _sources[experiment.name] = plugins.absolute(name)
+        return experiment
+    name = f"figure{name}" if name.isdecimal() else name
+    if name not in everything():
+        raise ConfigError(f"unknown figure '{name}'.{nearest(name, everything())}")
+    return everything()[name]
+
+
+def source(experiment: Experiment) -> str:
+    """Where an experiment stands, so that :func:`get` finds it again in another process."""
+    return _sources.get(experiment.name, experiment.name)
+
+
+def chosen(names: Iterable[str] | None) -> list[Experiment]:
+    """The named experiments in order, each once; all by default.
+
+    Raises:
+        ConfigError: as :func:`get`.
+
+    """
+    if names is None:
+        return list(everything().values())
+    return list({experiment.name: experiment for experiment in map(get, names)}.values())

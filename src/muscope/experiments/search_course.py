@@ -1,0 +1,227 @@
+"""Figure 6: where the learned model's search goes, with and without the policy prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Array, Key
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from muscope import statistics
+from muscope.agent import Agent
+from muscope.claims import Cells, Claim
+from muscope.config import EvaluateConfig, Settings
+from muscope.config.base import Count, Whole
+from muscope.config.run import refuse_undiscount
+from muscope.envs import State
+from muscope.evaluation.planners import PRIORS
+from muscope.evaluation.trajectories import Course, search_course
+from muscope.experiments import style
+from muscope.experiments.base import Experiment, Tables, chosen
+from muscope.experiments.lab import Block, Scope, interleave
+from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
+from muscope.subjects import Subject
+
+STREAM = 5
+"""Of its random numbers."""
+LABELS = {"error": "value error", "tv": "total variation", "kl": "KL divergence"}
+"""The measures that are drawn."""
+SCHEMA = Schema(
+    "figure6",
+    "one row per (agent, checkpoint, prior, simulations); means over states",
+    (
+        AGENT,
+        STEP,
+        text("prior", "policy or uniform: what guides the search"),
+        integer("simulations", "n, 1..N"),
+        number(
+            "error",
+            "Definition 1 of the simulated trajectories (tree path and rollout, H actions), mean "
+            "over the first n simulations",
+            "return",
+        ),
+        number("error_tree_path", "the same for the tree paths alone", "return"),
+        number(
+            "tv",
+            "TV[pi, pi_hat] at the root after n simulations; pi is the policy network's prior, "
+            "also where a uniform one guides the search",
+        ),
+        number("kl", "KL[pi, pi_hat]", "nat"),
+        integer("horizon", "H", "steps"),
+        integer("n_states", "M"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SearchCourse(Settings):
+    """Figure 6: where does the learned model's search go, with and without the policy prior?"""
+
+    section = "figure6"
+
+    checkpoints: tuple[Whole, ...] = ()
+    """Training steps to examine; those up to the end of training, or the last if none is."""
+    simulations: Count = 64
+    """N, simulations of a search."""
+    horizon: Count = 16
+    """H, counted from the root: tree depth plus rollout length."""
+
+
+def courses(
+    scope: Scope,
+    agent: Agent,
+    states: State,
+    key: Key[Array, ""],
+    *,
+    simulations: int,
+    horizon: int,
+) -> Course:
+    """One agent's searches from states [M, ...]."""
+    search = replace(scope.search, simulations=simulations)
+    return search_course(scope.truth, agent, states, key, search, scope.discount, horizon)
+
+
+def run(block: Block, settings: SearchCourse, step: int) -> Tables:
+    """The searches of one checkpoint."""
+    course = block.call(
+        courses,
+        block.at(step),
+        block.on_policy(step).states,
+        block.keys(step, STREAM),
+        simulations=settings.simulations,
+        horizon=settings.horizon,
+    )
+    by_prior = [
+        block.table(
+            SCHEMA,
+            step,
+            settings,
+            prior=np.array(prior),
+            simulations=np.arange(1, settings.simulations + 1),
+            **{name: np.asarray(values)[:, i] for name, values in course._asdict().items()},
+            horizon=settings.horizon,
+            n_states=block.evaluate.states,
+        )
+        for i, prior in enumerate(PRIORS)
+    ]
+    return {"figure6": interleave(by_prior, len(block.agents))}
+
+
+def cost(subject: Subject, evaluate: EvaluateConfig, settings: SearchCourse) -> int:
+    """Every simulation adds a node and is rolled out, under either prior."""
+    return len(PRIORS) * evaluate.states * settings.simulations * (1 + settings.horizon)
+
+
+def check(subject: Subject, settings: SearchCourse) -> None:
+    """Refuse a tree too deep for the discount."""
+    depth = min(settings.horizon, settings.simulations)
+    refuse_undiscount("figure6.horizon", depth, subject.discount)
+
+
+def plot(given: Tables) -> Figure:
+    """Error, TV and KL against simulations, policy prior against uniform prior."""
+    table = given["figure6"]
+    steps = statistics.values(table, "step")
+    with style.context():
+        figure, panels = style.grid(len(LABELS) * len(steps))
+        places = [(step, measure) for step in steps for measure in LABELS]
+        for axes, (step, measure) in zip(panels, places, strict=True):
+            draw_measure(axes, statistics.rows(table, step=step), measure)
+            axes.set_title(f"{style.thousands(step)} steps", fontsize=9)
+        style.legend_below(figure, panels[0], columns=2)
+        return figure
+
+
+def draw_measure(axes: Axes, table: pa.Table, measure: str) -> None:
+    """One panel: a measure against simulations, from one checkpoint's rows."""
+    for prior in PRIORS:
+        simulations, points = statistics.curve(table, measure, "simulations", prior=prior)
+        style.band(
+            axes,
+            simulations,
+            [s.mean for s in points],
+            [s.standard_error for s in points],
+            style.PRIOR_COLOURS[prior],
+            f"{prior} prior",
+            marker=None,
+        )
+        if measure == "error":
+            _, points = statistics.curve(table, "error_tree_path", "simulations", prior=prior)
+            style.thin(
+                axes,
+                simulations,
+                [s.mean for s in points],
+                (3.0, 1.5),
+                f"{prior} prior, tree path alone",
+                style.PRIOR_COLOURS[prior],
+            )
+    axes.set_xlabel("simulations")
+    axes.set_ylabel(LABELS[measure])
+    axes.set_ylim(bottom=0.0)
+
+
+def caption(given: Tables) -> str:
+    """What the picture shows, with the numbers it was made with."""
+    table = given["figure6"]
+    return (
+        "Search in the learned model from on-policy states, guided by the policy prior or by a "
+        "uniform one, leaves valued by random rollouts. Left: value error (Definition 1) of the "
+        f"simulated trajectories, {statistics.first(table, 'horizon')} actions of tree path and "
+        "rollout, mean over the first n simulations; thin: of the tree paths alone. Middle and "
+        "right: total variation and KL divergence between the policy prior and the smoothed visit "
+        f"distribution at the root. {statistics.first(table, 'n_states')} states; means over "
+        f"{len(statistics.values(table, 'agent'))} agents, bands one standard error over agents."
+    )
+
+
+def _prior_lowers(measure: str) -> Callable[[Cells], np.ndarray]:
+    def per_agent(cells: Cells) -> np.ndarray:
+        last = {"simulations": cells.values("simulations")[-1]}
+        mean = cells.mean(measure, last, step=cells.values("step"), prior=["policy", "uniform"])
+        return (mean[..., 1] - mean[..., 0]).mean(axis=1)
+
+    return per_agent
+
+
+CLAIMS = (
+    Claim(
+        "12a",
+        "The policy prior lowers the value error of the simulated trajectories.",
+        "error under the uniform prior less that under the policy prior, all simulations",
+        "figure6",
+        _prior_lowers("error"),
+    ),
+    Claim(
+        "12b",
+        "... the total variation from the prior,",
+        "TV under the uniform prior less that under the policy prior",
+        "figure6",
+        _prior_lowers("tv"),
+    ),
+    Claim(
+        "12c",
+        "... and the KL divergence from it.",
+        "KL under the uniform prior less that under the policy prior",
+        "figure6",
+        _prior_lowers("kl"),
+    ),
+)
+
+EXPERIMENT = Experiment(
+    name="figure6",
+    title="Figure 6: where the search goes",
+    tables=(SCHEMA,),
+    run=run,
+    plot=plot,
+    caption=caption,
+    settings=SearchCourse,
+    claims=CLAIMS,
+    steps=chosen,
+    cost=cost,
+    check=check,
+    number=STREAM,
+)

@@ -1,0 +1,47 @@
+"""What made a file: versions, the git revision where there is one, and the machine's kind."""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from muscope.version import __version__
+
+
+@functools.cache
+def provenance() -> dict[str, str]:
+    """Muscope's version and git revision, JAX's version, Python's, and the platform."""
+    return {
+        "muscope": __version__,
+        "revision": _revision(),
+        "jax": version("jax"),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def as_json() -> str:
+    """The same as one string of JSON."""
+    return json.dumps(provenance(), sort_keys=True)
+
+
+def _revision() -> str:
+    """The commit of the checkout that muscope runs from, '+' behind it if files differ from it;
+    empty where it is installed without one.
+    """
+    package = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(package), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "version.py")  # Not a checkout of something else.
+        changed = git("status", "--porcelain", "--untracked-files=no", ".")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,354 @@
+"""Whom the microscope looks at: what experiments need of an agent's past, and nothing else.
+
+A run of muscope is a subject (:class:`RunSubject`), the true model is another, and so is anybody's
+agent (:func:`subject`).  Experiments know nothing else of where an agent comes from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muscope import envs
+from muscope.agent import Agent, networks
+from muscope.config import EnvironmentConfig, SearchConfig, to_dict, trained_alike
+from muscope.envs import Environment
+from muscope.errors import CheckpointError, ConfigError
+from muscope.search import temperature_at
+from muscope.storage import checkpoint
+from muscope.storage.run import Run
+
+
+class Subject:
+    """A population of agents, as it stood at some training steps.
+
+    Attributes:
+        name: of the subject, in tables.
+        seed: of the population's training; -1 if muscope did not train it.
+        agents: P.
+        steps: training steps at which the agents can be had, ascending.
+        training_steps: length of the whole training.
+        discount: gamma.
+        unroll: K, steps that the model was trained to look ahead.
+        search: settings of the agents' own search.
+        in_turn: whether a device better runs the agents one after the other.
+
+    """
+
+    name: str
+    seed: int = -1
+    agents: int
+    steps: tuple[int, ...]
+    training_steps: int
+    discount: float
+    unroll: int
+    search: SearchConfig
+    in_turn: bool = False
+
+    @property
+    def environment(self) -> Environment:
+        """The game, in which returns are counted; agents may have learned its training view."""
+        raise NotImplementedError
+
+    @property
+    def environment_name(self) -> str:
+        """Its name, which costs no emulator."""
+        raise NotImplementedError
+
+    def load(self, step: int) -> Agent:
+        """The agents at a training step, a pytree of [P, ...].
+
+        Raises:
+            CheckpointError: they cannot be read.
+
+        """
+        raise NotImplementedError
+
+    def temperature(self, step: int) -> float:
+        """T of Equation 1 at a training step."""
+        raise NotImplementedError
+
+    def digest(self, step: int) -> str:
+        """Stands for everything that :meth:`load` returns: equal digests, equal agents."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What is known of it as JSON, for the record."""
+        raise NotImplementedError
+
+    def scheduled(self, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
+        """The wanted steps in order.
+
+        Args:
+            wanted: training steps.
+            setting: that asks for them, for the message.
+
+        Raises:
+            ConfigError: one is not among :attr:`steps`.
+
+        """
+        unknown = sorted(set(wanted) - set(self.steps))
+        if unknown:
+            raise ConfigError(
+                f"{setting} names {unknown}; the run has checkpoints at {list(self.steps)}."
+            )
+        return tuple(sorted(set(wanted)))
+
+    def identity(self) -> dict[str, Any]:
+        """What results depend on besides the agents themselves."""
+        return {
+            "environment": self.environment_name,
+            "discount": self.discount,
+            "unroll": self.unroll,
+            "search": to_dict(self.search),
+        }
+
+
+class RunSubject(Subject):
+    """The agents of one of muscope's own runs.
+
+    Args:
+        run: trained, at least up to the steps that are asked for.
+
+    """
+
+    def __init__(self, run: Run):
+        config = run.config
+        self.run = run
+        self.config = config
+        self.name = config.preset
+        self.seed = config.train.seed
+        self.agents = config.train.agents
+        self.steps = config.train.schedule
+        self.training_steps = config.train.steps
+        self.discount = config.environment.discount
+        self.unroll = config.loss.unroll
+        self.search = config.search
+
+    @property
+    def in_turn(self) -> bool:  # type: ignore[override]
+        return networks.in_turn(self.config.network, jax.default_backend())
+
+    @property
+    def environment(self) -> Environment:
+        return envs.make(self.config.environment)
+
+    @property
+    def environment_name(self) -> str:
+        return self.config.environment.name
+
+    def load(self, step: int) -> Agent:
+        config, path = self.config, self.run.checkpoint_path(step)
+        spec = self.environment.spec
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self.agents))
+        template = jax.eval_shape(
+            jax.vmap(lambda key: networks.build(config.network, spec, key)), keys
+        )
+        agents, header = checkpoint.read(path, template, checkpoint.AGENTS_FORMAT)
+        if header["step"] != step or not trained_alike(header["config"], config):
+            raise CheckpointError(
+                f"{path} belongs to another run or training step; put this run's file back, "
+                "or delete it and train again."
+            )
+        return agents
+
+    def temperature(self, step: int) -> float:
+        train = self.config.train
+        return float(temperature_at(step, train.steps, train.temperatures))
+
+    def digest(self, step: int) -> str:
+        path = self.run.checkpoint_path(step)
+        return checkpoint.read_header(path, checkpoint.AGENTS_FORMAT)["digest"]
+
+    def settings(self) -> dict[str, Any]:
+        settings = to_dict(self.config)
+        del settings["evaluate"], settings["experiments"]
+        return settings
+
+
+class GivenSubject(Subject):
+    """Agents that somebody hands over; see :func:`subject`."""
+
+    def __init__(
+        self,
+        agents: Mapping[int, Sequence[Agent]],
+        environment: Environment,
+        *,
+        name: str,
+        discount: float,
+        unroll: int,
+        search: SearchConfig,
+        temperature: float,
+    ):
+        self._agents = {step: _stacked(agents[step]) for step in sorted(agents)}
+        self._environment = environment
+        self._temperature = temperature
+        self.name = name
+        self.steps = tuple(self._agents)
+        self.agents = len(agents[self.steps[0]])
+        self.training_steps = max(self.steps[-1], 1)
+        self.discount, self.unroll, self.search = discount, unroll, search
+
+    @property
+    def environment(self) -> Environment:
+        return self._environment
+
+    @property
+    def environment_name(self) -> str:
+        return self._environment.spec.name
+
+    def load(self, step: int) -> Agent:
+        return self._agents[step]
+
+    def temperature(self, step: int) -> float:
+        return self._temperature
+
+    def digest(self, step: int) -> str:
+        return digest(self._agents[step])
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "subject": self.name,
+            "agents": self.agents,
+            "steps": list(self.steps),
+            "temperature": self._temperature,
+            **self.identity(),
+        }
+
+
+def subject(
+    agents: Agent | Sequence[Agent] | Mapping[int, Agent | Sequence[Agent]],
+    environment: Environment | EnvironmentConfig | str,
+    *,
+    name: str = "subject",
+    discount: float = 0.997,
+    unroll: int = 5,
+    search: SearchConfig | None = None,
+    temperature: float = 0.25,
+) -> Subject:
+    """Anybody's agents as a subject.
+
+    Args:
+        agents: one agent, several of one kind (with arrays of equal shapes), or either by training
+            step.  An agent is a pytree with ``represent``, ``step`` and ``predict``; see
+            :class:`muscope.agent.Agent`.
+        environment: the true environment, or its name or settings.
+        name: for tables and the report.
+        discount: gamma that the agents were trained with.
+        unroll: K, steps that the model was trained to look ahead; the longest horizon of value
+            errors by default.
+        search: settings of the agents' own search.
+        temperature: T of Equation 1 at which they act.
+
+    Raises:
+        ConfigError: no agents, not the same number at every step, or agents of different kinds.
+
+    """
+    if isinstance(environment, str | EnvironmentConfig):
+        environment = envs.make(environment)
+    by_step = agents if isinstance(agents, Mapping) else {0: agents}
+    populations = {step: _population(given) for step, given in by_step.items()}
+    sizes = {len(population) for population in populations.values()}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ConfigError(
+            f"a subject needs equally many agents at every step, not {sorted(sizes)}."
+        )
+    if not 0 < discount <= 1:
+        raise ConfigError(f"a subject's discount must lie in (0, 1], not {discount}.")
+    if not temperature > 0:
+        raise ConfigError(f"a subject's temperature must be positive, not {temperature}.")
+    if unroll < 1:
+        raise ConfigError(f"a subject's unroll must be at least 1, not {unroll}.")
+    return GivenSubject(
+        populations,
+        environment,
+        name=name,
+        discount=discount,
+        unroll=unroll,
+        search=search or SearchConfig(simulations=50),
+        temperature=temperature,
+    )
+
+
+def _population(given: Any) -> list[Agent]:
+    return list(given) if isinstance(given, list | tuple) and not _is_agent(given) else [given]
+
+
+def _is_agent(given: Any) -> bool:
+    return all(hasattr(given, name) for name in ("represent", "step", "predict"))
+
+
+def _stacked(agents: Sequence[Agent]) -> Agent:
+    """Agents as one, with a leading [P] axis on every array.
+
+    Raises:
+        ConfigError: they are no agents, no pytrees of arrays, or of different kinds.
+
+    """
+    for agent in agents:
+        refuse_what_is_no_agent(agent)
+    structures = {jax.tree.structure(agent) for agent in agents}
+    shapes = {tuple(np.shape(x) for x in jax.tree.leaves(agent)) for agent in agents}
+    if len(structures) > 1 or len(shapes) > 1:
+        raise ConfigError(
+            "the agents of a subject must be of one kind, with arrays of equal shapes."
+        )
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *agents)
+
+
+def refuse_what_is_no_agent(agent: Any) -> None:
+    """Raise if something has not the form of an agent.
+
+    Raises:
+        ConfigError: it lacks a function, or is no pytree of arrays.
+
+    """
+    kind = type(agent).__name__
+    for name in ("represent", "step", "predict"):
+        if not callable(getattr(agent, name, None)):
+            raise ConfigError(f"{kind} is no agent: it has no function '{name}'.")
+    leaves = jax.tree.leaves(agent)
+    if len(leaves) == 1 and leaves[0] is agent:
+        raise ConfigError(
+            f"{kind} is no pytree, so a population of it cannot be compiled; make it an "
+            "equinox.Module, a NamedTuple, or register it with jax.tree_util."
+        )
+    for leaf in leaves:
+        try:
+            numeric = np.asarray(leaf).dtype.kind in "biufV" or hasattr(leaf, "dtype")
+        except (TypeError, ValueError):
+            numeric = False
+        if not numeric:
+            raise ConfigError(
+                f"{kind} holds {type(leaf).__name__} among its arrays; mark it static "
+                "(equinox.field(static=True))."
+            )
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a pytree's arrays, their places, and what it says of itself besides.
+
+    Functions among its static fields are known by their names only.
+    """
+    structure = re.sub(r" at 0x[0-9a-f]+", "", str(jax.tree.structure(tree)))
+    total = hashlib.sha256(structure.encode())
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    for path, leaf in leaves:
+        array = np.asarray(leaf)
+        name = jax.tree_util.keystr(path)
+        total.update(json.dumps([name, str(array.dtype), array.shape]).encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    extra = getattr(tree, "digest", None)  # Of parameters that live elsewhere, as PyTorch's do.
+    if callable(extra):
+        total.update(str(extra()).encode())
+    return total.hexdigest()
+
+
+__all__ = ["RunSubject", "Subject", "digest", "subject"]

@@ -1,0 +1,276 @@
+"""The stages from checkpoints to tables, pictures and a report, and what makes them anew."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from markupsafe import escape
+from tabular import TabularMDP, perfect_agent
+from value_error_by_hand import GAMMA, HORIZON, block_of, decode
+
+import muscope
+from muscope.agent import TrueModel
+from muscope.config import EvaluateConfig, to_dict
+from muscope.envs import CartPole
+from muscope.errors import ConfigError, MuscopeError, RunError
+from muscope.experiments import (
+    endings,
+    every_sequence,
+    online_return,
+    other_policies,
+    own_policy,
+    registry,
+)
+from muscope.experiments.lab import block_size
+from muscope.storage import tables
+
+EXPERIMENTS = registry.everything()
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.25])
+def test_the_true_environment_as_a_learned_model_has_no_error_anywhere(bias):
+    """Cart Pole through all of Figures 3 to 5; a constant bias gives its discounted sum."""
+    agent = TrueModel(CartPole(), decode, reward_bias=bias)
+    block = block_of([agent, agent], 1.0, environment=CartPole())
+    expected = bias * np.cumsum(GAMMA ** np.arange(HORIZON))
+
+    def rows(experiment, **settings):
+        made = experiment.EXPERIMENT.run(block, experiment.EXPERIMENT.settings(**settings), 4)
+        return made[experiment.EXPERIMENT.name]
+
+    errors = rows(own_policy, sequences=8)["error"]
+    np.testing.assert_allclose(errors, np.tile(expected, 2), atol=1e-5)
+    errors = rows(every_sequence, horizon=HORIZON)["error"]
+    np.testing.assert_allclose(errors, expected[-1], atol=1e-5)
+    errors = rows(other_policies, sequences=8)["error"]
+    np.testing.assert_allclose(errors, expected[-1], atol=1e-5)
+    table = rows(endings, sequences=8)
+    seen = np.asarray(table["sequences"]) > 0
+    np.testing.assert_allclose(
+        np.asarray(table["predicted_reward"])[seen] - np.asarray(table["true_reward"])[seen],
+        bias,
+        atol=1e-6,
+    )
+
+
+def test_blocks_fill_all_devices():
+    def size(agents, devices, wanted=0):
+        return block_size(
+            muscope.subject([perfect_agent()] * agents, TabularMDP()), wanted, devices
+        )
+
+    two = jax.local_devices()
+    assert [size(n, two) for n in (1, 2, 3, 4, 30)] == [1, 2, 4, 4, 8]
+    assert size(30, two, 1) == 1
+    assert size(30, two, 3) == 4
+    assert size(30, two[:1]) == 4
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, module_tiny):
+    return muscope.study(module_tiny, tmp_path_factory.mktemp("study") / "run")
+
+
+@pytest.fixture
+def run(studied, tmp_path):
+    """A copy of one whole study."""
+    shutil.copytree(studied.path, tmp_path / "run")
+    return muscope.open_run(tmp_path / "run")
+
+
+def set_up(run, evaluate=None, **experiments):
+    """Change settings of evaluation in memory."""
+    config = run.config
+    own = {name: {**config.experiments[name], **new} for name, new in experiments.items()}
+    run.config = dataclasses.replace(
+        config,
+        evaluate=dataclasses.replace(config.evaluate, **(evaluate or {})),
+        experiments={**config.experiments, **own},
+    )
+
+
+def test_a_study_has_every_table_and_picture(run, tiny):
+    schemas = (
+        (online_return.SCHEMA, 2 * 3 * 2 * tiny.evaluate.episodes),
+        (own_policy.SCHEMA, 2 * 3 * tiny.loss.unroll),
+        (endings.SCHEMA, 2 * 3 * 2 * tiny.loss.unroll),
+        (every_sequence.SCHEMA, 2 * 3 * 2 ** tiny.experiments["figure4"]["horizon"]),
+        (every_sequence.STATES_SCHEMA, 2 * 3 * tiny.evaluate.states),
+        (other_policies.SCHEMA, 2 * 3 * 3),
+    )
+    for schema, count in schemas:
+        table = tables.read(run.table_path(schema.name))
+        assert table.num_rows == count
+        assert table.column_names == [*schema.names, *(c.name for c in tables.SETTINGS)]
+    page = run.report_path.read_text()
+    assert page.count("data:image/svg+xml;base64,") == len(EXPERIMENTS)
+    for experiment in EXPERIMENTS.values():
+        assert escape(experiment.title) in page
+        assert run.figure_path(experiment.name, "png").stat().st_size > 10_000
+
+
+def test_figure_2_has_every_cell(run, tiny):
+    table = tables.read(run.table_path("figure2"))
+    counts = table.group_by(["agent", "step", "policy"]).aggregate([([], "count_all")])
+    assert counts.num_rows == 2 * 3 * 2
+    assert set(counts["count_all"].to_pylist()) == {tiny.evaluate.episodes}
+    row = table.to_pylist()[0]
+    assert row["environment"] == "cart-pole"
+    assert row["simulations"] == 4
+    assert row["muscope"] == muscope.__version__
+    lengths = table["length"].to_numpy()
+    np.testing.assert_array_equal(table["return"].to_numpy(), lengths)
+    assert ((lengths >= 8) & (lengths <= 500)).all()
+
+
+def test_tables_are_tidy_parquet_with_settings_in_the_file(run):
+    metadata = pq.read_schema(run.table_path("figure3")).metadata
+    assert b'"episodes": 2' in metadata[b"mark"]
+    assert b'"sequences": 3' in metadata[b"mark"]
+    written = json.loads(tables.read(run.table_path("figure3"))["config"][0].as_py())
+    config = to_dict(run.config)
+    own = config.pop("experiments")["figure3"]
+    assert written == {**config, "figure3": own}
+
+
+def test_finished_cells_are_skipped_and_lost_ones_made_again(run):
+    cells = sorted(run.path.glob("cells/figure2/*.parquet"))
+    assert len(cells) == 3 * 2
+    stamps = {c: c.stat().st_mtime_ns for c in cells}
+    before = run.table_path("figure2").read_bytes()
+    muscope.evaluate(run, ["figure2"])
+    assert {c: c.stat().st_mtime_ns for c in cells} == stamps
+    cells[1].unlink()
+    cells[2].write_bytes(b"torn")
+    run.table_path("figure2").unlink()
+    muscope.evaluate(run, ["figure2"])
+    assert cells[0].stat().st_mtime_ns == stamps[cells[0]]
+    assert run.table_path("figure2").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["figure3", "endings", "figure4", "figure5"])
+def test_one_agents_lost_cell_is_made_again_alone_and_alike(run, name):
+    """Cells are (agent, checkpoint, figure); the others stay untouched."""
+    files = EXPERIMENTS[name].files
+    before = {f: run.table_path(f).read_bytes() for f in files}
+    cells = sorted(run.path.glob("cells/*/*.parquet"))
+    lost = run.cell_path(name, "step-00000008-agent-001")
+    stamps = {c: c.stat().st_mtime_ns for c in cells if c.name != lost.name}
+    lost.unlink()
+    run.table_path(name).unlink()
+    muscope.evaluate(run, [name])
+    assert lost.exists()
+    assert {c: c.stat().st_mtime_ns for c in stamps} == stamps
+    for f in files:
+        assert run.table_path(f).read_bytes() == before[f]
+
+
+def test_an_experiments_settings_recompute_its_own_tables_alone(run):
+    names = [name for name in run.tables() if name not in ("figure3", "claims")]
+    kept = {name: run.table_path(name).stat().st_mtime_ns for name in names}
+    set_up(run, figure3={"sequences": 5})
+    muscope.evaluate(run)
+    assert {name: run.table_path(name).stat().st_mtime_ns for name in kept} == kept
+    assert set(tables.read(run.table_path("figure3"))["n_sequences"].to_pylist()) == {5}
+
+
+def test_shared_settings_recompute_but_do_not_retrain(run, tiny):
+    stamp = run.checkpoint_path(24).stat().st_mtime_ns
+    more = dataclasses.replace(tiny, evaluate=dataclasses.replace(tiny.evaluate, episodes=3))
+    again = muscope.train(more, run.path)
+    muscope.evaluate(again, ["figure2"])
+    assert tables.read(again.table_path("figure2")).num_rows == 3 * 2 * 2 * 3
+    assert run.checkpoint_path(24).stat().st_mtime_ns == stamp
+
+
+def test_chosen_checkpoints_alone_are_examined(run):
+    set_up(run, evaluate={"checkpoints": (8, 24)})
+    muscope.evaluate(run)
+    assert set(tables.read(run.table_path("figure5"))["policy_step"].to_pylist()) == {8, 24}
+    muscope.report(run)
+
+
+def test_impossible_settings_are_refused_before_training(tiny, tmp_path):
+    other = dataclasses.replace(tiny.evaluate, checkpoints=(7,))
+    for change, message in (
+        ({"evaluate": other}, r"names \[7\]; the run has checkpoints at \[0, 8, 24\]"),
+        (
+            {"experiments": {"figure4": {"horizon": 40}}},
+            r"figure4.horizon = 40 makes 1,099,511,627,776",
+        ),
+        ({"experiments": {"figure4": {"horison": 4}}}, r"Did you mean 'horizon'\?"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            muscope.study(dataclasses.replace(tiny, **change), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=r"evaluate.states is 0"):
+        EvaluateConfig(states=0)
+    assert [e.name for e in registry.chosen(["4", "figure4"])] == ["figure4"]
+
+
+def test_evaluating_an_unfinished_run_is_refused(run):
+    run.checkpoint_path(8).unlink()
+    config = (run.path / "config.json").read_bytes()
+    with pytest.raises(RunError, match=r"no checkpoint for training steps \[8\]"):
+        muscope.evaluate(run)
+    assert (run.path / "config.json").read_bytes() == config
+    with pytest.raises(ConfigError, match="unknown figure 'figure22'"):
+        muscope.evaluate(run, ["figure22"])
+
+
+def test_the_report_is_self_contained(run):
+    page = run.report_path.read_text()
+    for outside in ('src="http', 'href="http', "<script", "<link"):
+        assert outside not in page
+    assert run.figure_path("figure2", "png").read_bytes()[:4] == b"\x89PNG"
+    first = run.report_path.read_bytes()
+    muscope.report(run)
+    assert run.report_path.read_bytes() == first
+
+
+def test_a_table_of_other_checkpoints_or_settings_is_not_drawn(run):
+    set_up(run, evaluate={"episodes": 3})
+    with pytest.raises(RunError, match="other checkpoints or settings"):
+        muscope.report(run)
+
+
+def test_the_report_needs_tables(tiny, tmp_path):
+    bare = muscope.train(tiny, tmp_path / "bare")
+    with pytest.raises(RunError, match="no tables"):
+        muscope.report(bare)
+
+
+def test_a_run_and_its_agents_in_python(run):
+    opened = muscope.open_run(run.path)
+    agent = opened.agent(index=1, step=8)
+    state = agent.environment.reset(jax.random.key(0))
+    observation = agent.environment.observe(state)
+    searched = agent.search(observation)
+    assert searched.visits.shape == (2,)
+    assert float(searched.visits.sum()) == 4
+    assert {agent.act(observation) for _ in range(20)} == {0, 1}
+    assert len({agent.act(observation, seed=3) for _ in range(5)}) == 1
+    rewards, predictions = agent.unroll(observation, [0, 1, 1])
+    assert rewards.shape == (3,)
+    assert predictions.policy_logits.shape == (3, 2)
+    np.testing.assert_allclose(
+        rewards[0],
+        agent.network.step(agent.network.represent(observation), jnp.int32(0))[1],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    wrong = (
+        lambda: opened.agent(7),
+        lambda: opened.agent(0, 9),
+        lambda: agent.unroll(observation, [2]),
+        lambda: agent.search(np.zeros(3)),
+        lambda: muscope.open_run(run.path.parent / "rum"),
+    )
+    for call in wrong:
+        with pytest.raises(MuscopeError):
+            call()
