@@ -9,6 +9,7 @@ from test_lunar_lander_flight import Quiet, gymnasium
 from muscope import envs
 from muscope.envs.lunar_lander import environment as lander_environment
 from muscope.envs.lunar_lander.environment import LunarLander, LunarLanderOptions, begin
+from muscope.envs.lunar_lander.snapshot import FLYING, Snapshot
 
 lander_module = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
 SEEDS = (0, 1, 2, 4)
@@ -44,8 +45,13 @@ def flat():
 @pytest.fixture
 def begun(monkeypatch):
     """Terrain and push of 500 resets, without the world that they begin."""
-    monkeypatch.setattr(lander_environment, "begin", lambda heights, force: (heights, force))
-    return jax.vmap(flat().reset)(jax.random.split(jax.random.key(0), 500))
+
+    def begin(heights, force):
+        return Snapshot(observation=force, world=heights, phase=jnp.int32(FLYING))
+
+    monkeypatch.setattr(lander_environment, "begin", begin)
+    states = jax.vmap(flat().reset)(jax.random.split(jax.random.key(0), 500))
+    return states.world, states.observation
 
 
 def test_the_ground_is_muzero_generals_and_box2ds_with_the_same_points(begun):
