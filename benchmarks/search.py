@@ -11,8 +11,9 @@ ratios are medians of ratios within a turn; compilation is not timed.
 
 ``--before PATH`` times an older revision's search (``PATH/muscope``) in the same turns instead,
 under both settings: what a change costs, with the quartiles of the ratio before / now, where
-below 1 is slower now.  Each turn takes the two in the other order.  Visits, q and value must be
-equal in every bit.
+below 1 is slower now.  Each turn takes the two in the other order, and on CPU it is the
+process's own time that counts (all its threads'), which other work on the machine disturbs least.
+Whether visits, q and value are equal in every bit stands in the last column.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ import jax.numpy as jnp
 import mctx
 import numpy as np
 
-from muscope.agent import MuZero, NetworkConfig, build
+from muscope.agent import MuZero, build
+from muscope.config import NetworkConfig, SearchConfig
 from muscope.envs.base import Spec
-from muscope.search import SearchConfig, learned_parts, search
+from muscope.search import learned_parts, search
 
 DISCOUNT = 0.997
 ACTIONS = 2
@@ -125,16 +127,19 @@ def network_alone(simulations: int) -> Callable:
 
 
 def measure(
-    programs: Mapping[str, Callable], arguments: tuple, repeats: int
+    programs: Mapping[str, Callable],
+    arguments: tuple,
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each program, taken in turn, every other turn backwards."""
     times: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(repeats + 1):
         for name in list(programs)[:: 1 if turn % 2 else -1]:
-            begin = time.perf_counter()
+            begin = clock()
             jax.block_until_ready(programs[name](*arguments))
             if turn:  # The first turn warms up.
-                times[name].append(time.perf_counter() - begin)
+                times[name].append(clock() - begin)
     return times
 
 
@@ -190,7 +195,9 @@ def against_older(
     path: str, like_mctx: SearchConfig, own: SearchConfig, width: int, repeats: int
 ) -> None:
     """Print the table of this revision and the one in ``path``."""
-    print(f"before: {path}")
+    on_cpu = jax.devices()[0].platform == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    print(f"before: {path}; {'processor time' if on_cpu else 'wall time'}")
     print(
         f"{'roots':>12} {'settings':>12} {'before':>9} {'now':>9} {'before/now':>11} "
         f"{'quartiles':>14} {'same bits':>10}"
@@ -204,7 +211,7 @@ def against_older(
             results = [jax.device_get(program(*arguments)) for program in programs.values()]
             pairs = zip(*results, strict=True)
             same = all(before.tobytes() == now.tobytes() for before, now in pairs)
-            times = measure(programs, arguments, repeats)
+            times = measure(programs, arguments, repeats, clock)
             ms = {program: 1e3 * statistics.median(t) for program, t in times.items()}
             low, middle, high = statistics.quantiles(ratios(times, "before", "now"), n=4)
             print(

@@ -9,7 +9,7 @@ import pytest
 
 import muscope
 from muscope import envs
-from muscope.agent import NetworkConfig
+from muscope.config import LossConfig, NetworkConfig
 from muscope.config.environment import EnvironmentConfig
 from muscope.envs import episode, training_view
 from muscope.errors import ConfigError
@@ -17,7 +17,6 @@ from muscope.evaluation.sequences import true_tree
 from muscope.experiments import cost
 from muscope.experiments.evaluate import EXPERIMENTS
 from muscope.learning import replay
-from muscope.learning.loss import LossConfig
 from muscope.storage import checkpoint
 from muscope.training.population import Population
 

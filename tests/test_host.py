@@ -20,7 +20,7 @@ from muscope.envs.simulator import Memo, Simulator, simulator
 from muscope.envs.workers import HostStep, Pool, Work
 from muscope.errors import ConfigError, HostError
 from muscope.evaluation import value_error
-from muscope.runtime import agents_mesh, over_agents
+from muscope.runtime import agents_mesh, map_agents
 
 HERE = HostConfig(workers=1)
 THREE = jnp.int32(3)
@@ -186,7 +186,7 @@ def test_large_states_of_two_devices_at_once_do_not_hang(tmp_path):
 
         return jax.lax.scan(body, states, None, length=20)[1]
 
-    rewards = over_agents(agent, mesh, per_agent=1)(jax.random.split(jax.random.key(0), 2))
+    rewards = map_agents(agent, mesh, per_agent=1)(jax.random.split(jax.random.key(0), 2))
     assert rewards.shape == (2, 20, 64)
 
 

@@ -12,12 +12,12 @@ import pytest
 from naive_search import naive_search, naive_tree
 from tabular import NEXT, TabularMDP, optimal_q, perfect_agent
 
-from muscope.agent import NetworkConfig, build
+from muscope.agent import build
+from muscope.config import NetworkConfig, SearchConfig
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError
 from muscope.search import (
     Parts,
-    SearchConfig,
     behaviour_policy,
     learned_parts,
     mix_root_noise,
@@ -349,9 +349,15 @@ def test_walking_back_a_kept_trees_rewards_and_values_gives_its_visits_and_q(gro
 def test_a_kept_trees_rewards_values_priors_and_embeddings_are_the_agents(grown):
     tree = grown.tree
     lane, node = np.nonzero(tree.parent >= 0)
-    parents = tree.embedding[lane, tree.parent[lane, node]]
-    child, reward = jax.vmap(grown.agent.step)(parents, tree.action[lane, node])
-    predicted = jax.vmap(grown.agent.predict)(child)
+
+    @jax.jit
+    @jax.vmap
+    def below(latent, action):
+        child, reward = grown.agent.step(latent, action)
+        return child, reward, grown.agent.predict(child)
+
+    latents = tree.embedding[lane, tree.parent[lane, node]]
+    child, reward, predicted = below(latents, tree.action[lane, node])
     np.testing.assert_allclose(tree.embedding[lane, node], child, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(tree.reward[lane, node], reward, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(tree.value[lane, node], predicted.value, rtol=1e-4, atol=1e-5)
@@ -371,8 +377,13 @@ def test_a_kept_tree_equals_a_naive_searchs_node_for_node(max_depth):
         prior=lambda s: jnp.asarray(logits, jnp.float32)[s],
         leaf=lambda s, depth, key: jnp.asarray(value, jnp.float32)[s],
     )
-    key = jax.random.key(0)
-    tree = search(parts, jnp.arange(5), key, config, discount, keep_tree=True).tree
+
+    @jax.jit
+    def grow(roots):
+        key = jax.random.key(0)
+        return search(parts, roots, key, config, discount, keep_tree=True).tree
+
+    tree = jax.device_get(grow(jnp.arange(5)))
     for lane in range(5):
         naive = naive_tree(
             lambda s, a: (int(NEXT[s, a]), float(reward[s, a])),

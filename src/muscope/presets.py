@@ -342,9 +342,8 @@ def preset(environment: str, name: str = "quick") -> Config:
 
 def has_preset(environment: str) -> bool:
     """Whether somebody has chosen settings for an environment."""
-    return bool(
-        environment.startswith(ATARI) or environment in PRESETS or environments.presets_of(environment)
-    )
+    chosen = environment.startswith(ATARI) or environment in PRESETS
+    return chosen or bool(environments.presets_of(environment))
 
 
 def defaults(environment: str) -> Config:
@@ -389,11 +388,11 @@ def _changed(config: Config, changes: Mapping[str, Any], name: str) -> Config:
     """A config with some of its settings, nested dicts of JSON's types, replaced."""
 
     def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-        both = dict(old)
+        result = dict(old)
         for key, value in new.items():
             inner = old.get(key)
-            deep = isinstance(value, Mapping) and isinstance(inner, Mapping)
-            both[key] = merged(inner, value) if deep else value
-        return both
+            nested = isinstance(value, Mapping) and isinstance(inner, Mapping)
+            result[key] = merged(old[key], value) if nested else value
+        return result
 
     return from_dict(merged(to_dict(config), {**changes, "preset": name}))

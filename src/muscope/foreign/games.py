@@ -41,7 +41,7 @@ class Game(NamedTuple):
     unroll: Sourced
     """K, the steps that the model is unrolled in training."""
     temperature: Sourced
-    """Of Equation 1 at the end of training; evaluation is greedy."""
+    """Of Equation 1 in training, when a published agent was saved; evaluation is greedy."""
     reward_scale: Sourced
     """The agent was trained on rewards divided by it."""
     observations: Sourced
@@ -62,6 +62,7 @@ _LIGHTZERO = "9f717c80c86d5c69b39a56d8ade18e684ce6311a"
 _CART = "games/cartpole.py"
 _LANDER = "games/lunarlander.py"
 _CLASSIC = "muzero/config.py: make_classic_config"
+_SCHEDULE = "muzero/config.py: classic_visit_softmax_temperature_fn"
 _EVALUATED = "muzero/classic/eval_agent.py"
 _ZOO_CART = "zoo/classic_control/cartpole/config/cartpole_muzero_config.py"
 _ZOO_LANDER = "zoo/box2d/lunarlander/config/lunarlander_disc_muzero_config.py"
@@ -79,7 +80,7 @@ def _michaelnny(environment: str, game: str, inputs: int, num_actions: int) -> G
         discount=Sourced(0.997, _CLASSIC),
         simulations=Sourced(50, _CLASSIC),
         unroll=Sourced(5, "muzero/config.py: MuZeroConfig"),
-        temperature=Sourced(0.5, "muzero/config.py: classic_visit_softmax_temperature_fn"),
+        temperature=Sourced(0.5, f"{_SCHEDULE}, at 30,000 to 60,000 steps"),
         reward_scale=Sourced(1.0, "muzero/gym_env.py: create_classic_environment"),
         observations=Sourced(4, f"{_EVALUATED}: stack_history"),
     )
@@ -119,7 +120,7 @@ GAMES: tuple[Game, ...] = (
         discount=Sourced(0.997, _CART),
         simulations=Sourced(50, _CART),
         unroll=Sourced(10, _CART),
-        temperature=Sourced(0.25, f"{_CART}: visit_softmax_temperature_fn"),
+        temperature=Sourced(0.5, f"{_CART}: visit_softmax_temperature_fn, at step 5,169"),
         reward_scale=Sourced(1.0, f"{_CART}: Game.step"),
         observations=Sourced(1, _CART),
     ),

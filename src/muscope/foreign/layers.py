@@ -84,7 +84,7 @@ class Block(eqx.Module):
     second: Conv
     skip: Conv | None = None
 
-    def __call__(self, x: Image) -> Image:
+    def __call__(self, x: Image) -> Float[Array, "h w outputs"]:
         same = x if self.skip is None else self.skip(x)
         return jax.nn.relu(same + self.second(self.first(x)))
 
@@ -196,6 +196,20 @@ class ToImage(eqx.Module):
         elif not self.channels_last:
             observation = observation.transpose(1, 2, 0)
         return observation * self.factor
+
+
+def no_images(path: Any, channels_last: bool | None, factor: float) -> None:
+    """Refuse arguments that only networks of images have.
+
+    Raises:
+        ConfigError: one of them was given.
+
+    """
+    if channels_last is not None or factor != 1.0:
+        raise ConfigError(
+            f"channels_last and input_factor are for images; the network in {path} is fully "
+            "connected."
+        )
 
 
 def to_image(

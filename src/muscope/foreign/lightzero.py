@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -34,6 +34,7 @@ from muscope.foreign.layers import (
     average_pool,
     conv,
     dense,
+    no_images,
     norm,
     to_image,
 )
@@ -90,27 +91,32 @@ def read(
     weights = weights_in(path, NAME, "model", "representation_network.")
     _refuse_others(weights)
     if weights.has("representation_network.fc_representation"):
-        representation, dynamics, prediction, inputs, actions = _mlp(
-            weights, end, group, state_norm
-        )
+        no_images(path, channels_last, input_factor)
+        parts = _mlp(weights, end, group, state_norm)
+    elif end is not None:
+        raise ConfigError(f"end={end!r} is for LightZero's MLP; {path} is convolutional.")
     else:
-        if end is not None:
-            raise ConfigError(f"end={end!r} is for LightZero's MLP; {path} is convolutional.")
-        representation, dynamics, prediction, actions = _convolutional(
-            weights, spec, state_norm, channels_last, input_factor
-        )
-        inputs = 0
+        parts = _convolutional(weights, spec, state_norm, channels_last, input_factor)
     weights.done(("projection.", "prediction_head."))
     return ForeignAgent(
-        representation,
-        dynamics,
-        prediction,
-        _support(_outputs(prediction.value), value_limit),
-        _support(_outputs(dynamics.reward), reward_limit),
+        parts.representation,
+        parts.dynamics,
+        parts.prediction,
+        _support(_outputs(parts.prediction.value), value_limit),
+        _support(_outputs(parts.dynamics.reward), reward_limit),
         NAME,
-        inputs,
-        actions,
+        parts.inputs,
+        _outputs(parts.prediction.policy),
     ).check(spec)
+
+
+class _Parts(NamedTuple):
+    """h, g, f, and the numbers in an observation (0: an image of any size)."""
+
+    representation: Representation | ImageRepresentation
+    dynamics: Dynamics | ImageDynamics
+    prediction: SharedPredictor | ImagePredictor
+    inputs: int
 
 
 def _refuse_others(weights: Weights) -> None:
@@ -220,10 +226,7 @@ class SharedPredictor(eqx.Module):
         return Predictor(self.policy, self.value)(self.common(z))
 
 
-def _mlp(
-    weights: Weights, end: End | None, group: int, state_norm: bool
-) -> tuple[Representation, Dynamics, SharedPredictor, int, int]:
-    """h, g, f, the numbers of inputs and of actions."""
+def _mlp(weights: Weights, end: End | None, group: int, state_norm: bool) -> _Parts:
     h, g, f = "representation_network", "dynamics_network", "prediction_network"
     renorm = Renorm() if state_norm else None
     has_norm = weights.has(f"{h}.norm")
@@ -237,13 +240,12 @@ def _mlp(
     inputs, latent = layers[0].weight.shape[0], layers[-1].bias.size
     if end == "simnorm" and latent % group:
         raise ConfigError(f"group={group} does not divide the latent state's {latent} components.")
-    ends = {
-        "layer-norm": lambda: (norm(weights, f"{h}.norm"),),
-        "simnorm": lambda: (SimNorm(group),),
-        "plain": tuple,
-    }
-    renorms = () if renorm is None else (renorm,)
-    representation = Representation(Chain((*layers, *ends[end](), *renorms)))
+    ends: tuple = () if renorm is None else (renorm,)
+    if end == "layer-norm":
+        ends = (norm(weights, f"{h}.norm"), *ends)
+    elif end == "simnorm":
+        ends = (SimNorm(group), *ends)
+    representation = Representation(Chain((*layers, *ends)))
     prediction = SharedPredictor(
         Chain(_layers(weights, f"{f}.fc_prediction_common", "relu", active_end=True)),
         Chain(_layers(weights, f"{f}.fc_policy_head", "relu")),
@@ -259,7 +261,7 @@ def _mlp(
     reward = Chain(_layers(weights, f"{g}.fc_reward_head", "relu"))
     code = _code_size(weights, state.layers[0].weight.shape[0], latent, actions)
     dynamics = Dynamics(state, further, reward, code, actions, renorm)
-    return representation, dynamics, prediction, inputs, actions
+    return _Parts(representation, dynamics, prediction, inputs)
 
 
 def _layers(
@@ -300,7 +302,7 @@ class DownSample(eqx.Module):
     layers: Chain
     last_blocks: Chain
 
-    def __call__(self, x: Image) -> Float[Array, "h w channels"]:
+    def __call__(self, x: Image) -> Float[Array, "h w outputs"]:
         height = x.shape[0]
         x = self.last_blocks(average_pool(self.layers(x)))
         return x if height == 64 else average_pool(x)
@@ -343,8 +345,7 @@ def _convolutional(
     state_norm: bool,
     channels_last: bool | None,
     factor: float,
-) -> tuple[ImageRepresentation, ImageDynamics, ImagePredictor, int]:
-    """h, g, f and the number of actions."""
+) -> _Parts:
     h, g, f = "representation_network", "dynamics_network", "prediction_network"
     renorm = Renorm() if state_norm else None
     down = f"{h}.downsample_net"
@@ -378,7 +379,7 @@ def _convolutional(
         factor,
         (-1, 1, 1),
     )
-    return ImageRepresentation(view, layers), dynamics, prediction, actions
+    return _Parts(ImageRepresentation(view, layers), dynamics, prediction, 0)
 
 
 def _down_sample(weights: Weights, name: str) -> DownSample:

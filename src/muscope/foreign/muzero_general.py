@@ -32,6 +32,7 @@ from muscope.foreign.layers import (
     ToImage,
     average_pool,
     conv,
+    no_images,
     plain_layers,
     to_image,
 )
@@ -67,6 +68,7 @@ def read(
     """
     weights = weights_in(path, NAME, "weights", "representation_network.module.")
     if weights.has("dynamics_encoded_state_network"):
+        no_images(path, channels_last, input_factor)
         agent = _fully_connected(weights)
     else:
         agent = _residual(weights, spec, channels_last, input_factor)

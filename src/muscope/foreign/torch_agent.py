@@ -43,8 +43,10 @@ class TorchLatent(NamedTuple):
     """A latent state with what f says of it."""
 
     z: Any
-    policy_logits: Float[Array, "A"]
-    value: Float[Array, ""]
+    policy_logits: Any
+    """[A], float32."""
+    value: Any
+    """A scalar, float32."""
 
 
 class TorchAgent(eqx.Module):
@@ -164,7 +166,7 @@ class _Host:
         return jax.tree.map(one, z)
 
     def represent(self, latent: Any, index: np.ndarray, observation: np.ndarray) -> None:
-        """H and f of all lanes."""
+        """The latent states of all lanes' observations, with f of them."""
         core = observation.shape[index.ndim :]
 
         def work(agent: TorchModules, rows: slice | np.ndarray) -> None:
@@ -174,7 +176,7 @@ class _Host:
         self._each("represent", index, work)
 
     def step(self, outputs: Any, index: np.ndarray, z: Any, action: np.ndarray) -> None:
-        """G and f of all lanes."""
+        """The next latent states of all lanes, with f of them, and the rewards."""
         latent, rewards = outputs
         lanes = jax.tree.map(lambda x, s: x.reshape(-1, *s.shape), z, self.latent.z)
 

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -94,7 +94,7 @@ def _content(data: bytes, path: Path) -> Any:
 class _Storages:
     """The raw numbers of a file by key, each read once."""
 
-    def __init__(self, archive: zipfile.ZipFile, folder: str, order: str):
+    def __init__(self, archive: zipfile.ZipFile, folder: str, order: Literal["<", ">"]):
         self._archive, self._folder, self._order = archive, folder, order
         self._read: dict[str, bytes] = {}
 

@@ -82,7 +82,7 @@ class Weights:
             raise self.foreign(f"'{left[0]}' does not belong to it")
 
     def foreign(self, reason: str) -> CheckpointError:
-        """The error that says: no network that the reader knows."""
+        """The error that says why these are another network's."""
         return CheckpointError(
             f"{self.path} does not hold a network of {self.package} that this reads: {reason}."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -57,7 +57,9 @@ def share_of(num_actions: int) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
 class WithHistory:
     """An environment whose observation holds the last observations and actions.
 
-    A state keeps them, so it is still its own snapshot.  What precedes an episode is ``padding``.
+    A state keeps them, so it is still its own snapshot.  The observation is, newest first, and
+    with c_t the code of the action that led to x_t: x_t, c_t, x_{t-1}, c_{t-1}, ... for "led";
+    x_t, x_{t-1}, c_t, x_{t-2}, c_{t-1}, ... for "taken"; x_t, x_{t-1}, ... for "none".
 
     Args:
         environment: any; if it has a training view, so has this, with the history of the whole
@@ -73,11 +75,7 @@ class WithHistory:
             with its code: a vector gets a number, an image a plane.
 
     Raises:
-        ConfigError: not at least one observation.
-
-    The observation is, newest first: x_t, c_t, x_{t-1}, c_{t-1}, ... with c_t the code of the
-    action that led to x_t ("led"); x_t, x_{t-1}, c_t, x_{t-2}, c_{t-1}, ... ("taken"); or
-    x_t, x_{t-1}, ... ("none").
+        ConfigError: not at least one observation, or an unknown word.
 
     """
 
@@ -85,9 +83,9 @@ class WithHistory:
         self,
         environment: Environment,
         observations: int = 4,
-        actions: Literal["led", "taken", "none"] = "led",
+        actions: str = "led",
         encode: Callable[[Int[Array, ""]], Float[Array, "..."]] | None = None,
-        padding: Literal["first", "zeros"] = "first",
+        padding: str = "first",
         shape: tuple[int, ...] | None = None,
         axis: int = 0,
     ):

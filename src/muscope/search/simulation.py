@@ -343,7 +343,9 @@ def backup(
         value=write(planes.value, expansion.value),
         depth=write(planes.depth, depth),
         embedding=jax.tree.map(write, planes.embedding, expansion.embedding),
-        arrivals=jax.tree.map(write, planes.arrivals, arrival) if planes.arrivals else None,
+        arrivals=jax.tree.map(write, planes.arrivals, arrival)
+        if planes.arrivals is not None
+        else None,
     )
 
 
