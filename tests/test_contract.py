@@ -155,7 +155,7 @@ class TraceRandom(Line):
 
 class ResetRandom(Line):
     def reset(self, key):
-        return super().reset(jax.random.key(random.randrange(2**30)))
+        return LineState(jnp.int32(-random.randrange(2**30)), jnp.array(False))
 
 
 PROBES = [

@@ -10,6 +10,7 @@ import pytest
 
 from muscope import envs
 from muscope.envs import EnvironmentConfig
+from muscope.envs.contract import check
 from muscope.envs.gymnasium_model import Game, GameMaker
 from muscope.errors import ConfigError
 
@@ -230,3 +231,8 @@ def test_a_missing_gymnasium_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(ConfigError, match=r"pip install 'muscope\[gymnasium\]'"):
         GameMaker("CartPole-v1", "{}")()
+
+
+def test_the_contract_holds():
+    for name, kwargs in (("Acrobot-v1", {}), ("FrozenLake-v1", {"is_slippery": False})):
+        check(made(name, kwargs))

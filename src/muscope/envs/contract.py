@@ -16,6 +16,7 @@ import numpy as np
 
 from muscope.envs.base import Trainable
 from muscope.envs.host import host_errors
+from muscope.envs.trial import structure
 from muscope.errors import ConfigError, MuscopeError
 
 LANES, STEPS = 8, 64  # of the trial
@@ -71,9 +72,8 @@ def _traced(environment: Any, name: str, function: Callable[..., Any], *given: A
 
 
 def _is_whole(value: Any, least: int) -> bool:
-    return bool(
-        isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
-    )
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and bool(value >= least)
 
 
 def _check_spec(environment: Any) -> None:
@@ -142,7 +142,7 @@ def _check_observation(environment: Any, seen: Any) -> None:
 
 def _check_same(environment: Any, before: Any, after: Any) -> None:
     """A stepped state has the structure, shapes and types of one that reset gives."""
-    if bool(jax.tree.structure(before) != jax.tree.structure(after)):  # type: ignore[operator]
+    if structure(before) != structure(after):
         raise _broken(
             environment, "step gives a state of another structure than reset; use one class"
         )

@@ -100,8 +100,12 @@ def same_bits(a: Any, b: Any) -> bool:
         arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(view)]
         return [(x.shape, x.dtype, x.tobytes()) for x in arrays]
 
-    alike = jax.tree.structure(a) == jax.tree.structure(b)  # type: ignore[operator]
-    return bool(alike) and bits(a) == bits(b)
+    return structure(a) == structure(b) and bits(a) == bits(b)
+
+
+def structure(tree: Any) -> Any:
+    """What two pytrees must share; JAX's own has no type that can be compared."""
+    return jax.tree.structure(tree)
 
 
 def _refusal(name: str, start: int, t: int, different: list[str]) -> str:

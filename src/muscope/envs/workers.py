@@ -204,7 +204,7 @@ class Pool:
                 raise HostError(
                     f"an environment worker died {REPEATS + 1} times over the same work (last "
                     f"exit status {status}; -9 is often a lack of memory). Its own messages "
-                    "stand above; try fewer workers (environment.host.workers)."
+                    "stand above; try fewer workers (environment.options.host.workers)."
                 )
             at = self._workers.index(worker)
             self._workers[at] = _Worker(_pickled(self._maker))
@@ -253,7 +253,7 @@ def _pickled(maker: Maker) -> bytes:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise HostError(
             f"{maker!r} cannot be sent to worker processes ({error}); define it at the top of an "
-            "importable module, or set environment.host.workers to 1."
+            "importable module, or set environment.options.host.workers to 1."
         ) from error
 
 
