@@ -28,6 +28,8 @@ import numpy as np
 
 from muscope import envs, presets, runtime
 from muscope.config import Config
+from muscope.config.base import from_dict
+from muscope.envs.atari import AtariConfig
 from muscope.envs.emulator import Emulator, EmulatorMaker
 from muscope.envs.workers import Pool, Work
 from muscope.training.population import Population
@@ -61,7 +63,7 @@ def random_states(maker: EmulatorMaker, count: int) -> list[bytes]:
 
 def edges(config: Config) -> None:
     """Edges per second by the number of workers."""
-    atari = config.environment.atari
+    atari = from_dict(dict(config.environment.options), AtariConfig)
     maker = EmulatorMaker("breakout", atari.colour == "grey", atari.frame_skip)
     work = [Work(s, i % 4) for i, s in enumerate(random_states(maker, 512))]
     cores = len(os.sched_getaffinity(0))

@@ -76,9 +76,9 @@ def main() -> None:
 
         mesh = runtime.agents_mesh(count, devices[:count])
         keys = jax.random.split(jax.random.key(0), count)
-        state = runtime.over_agents(start, mesh, per_agent=1)(keys)
+        state = runtime.map_agents(start, mesh, per_agent=1)(keys)
         begin = time.perf_counter()
-        jitted: Any = runtime.over_agents(run, mesh, per_agent=2)
+        jitted: Any = runtime.map_agents(run, mesh, per_agent=2)
         compiled = jitted.lower(state, keys).compile()
         seconds = time.perf_counter() - begin
         state, _ = compiled(state, keys)  # Episodes are at all their stages after this.

@@ -23,9 +23,10 @@ import numpy as np
 
 from muscope import envs, presets, runtime
 from muscope.agent import networks
+from muscope.config import SearchConfig
 from muscope.evaluation.planners import Node, Planner, TruePlace, planner_parts
 from muscope.evaluation.play import starts
-from muscope.search import SearchConfig, search
+from muscope.search import search
 
 DISCOUNT = 0.997
 

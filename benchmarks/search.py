@@ -1,6 +1,6 @@
 """The search against mctx's ``muzero_policy``, and against the bare network calls.
 
-    python benchmarks/search.py [--simulations 50] [--width 64] [--repeats 20]
+    python benchmarks/search.py [--simulations 50] [--width 64] [--repeats 20] [--before PATH]
 
 One run times four programs in turn, so that a drift of the machine's speed falls on all of
 them: mctx; muscope under mctx's settings (normalisation by parent and siblings, no noise),
@@ -8,24 +8,35 @@ whose visit counts must equal mctx's; muscope under its own settings (tree-wide
 normalisation, ties broken at random); and N applications of the network alone, the floor
 of any search.  Both searches call the same network.  Times are medians in milliseconds,
 ratios are medians of ratios within a turn; compilation is not timed.
+
+``--before PATH`` times an older revision's search (``PATH/muscope``) in the same turns instead,
+under both settings: what a change costs, with the quartiles of the ratio before / now, where
+below 1 is slower now.  Each turn takes the two in the other order, and on CPU it is the
+process's own time that counts (all its threads'), which other work on the machine disturbs least.
+Whether visits, q and value are equal in every bit stands in the last column.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import mctx
 import numpy as np
 
-from muscope.agent import MuZero, NetworkConfig, build
+from muscope.agent import MuZero, build
+from muscope.config import NetworkConfig, SearchConfig
 from muscope.envs.base import Spec
-from muscope.search import SearchConfig, learned_parts, search
+from muscope.search import learned_parts, search
 
 DISCOUNT = 0.997
 ACTIONS = 2
@@ -63,8 +74,42 @@ def with_mctx(simulations: int) -> Callable:
     return run
 
 
-def with_muscope(config: SearchConfig) -> Callable:
-    return lambda agent, roots: search(learned_parts(agent), roots, KEY, config, DISCOUNT).visits
+def with_muscope(config: SearchConfig, whole: bool = False) -> Callable:
+    """The visit counts, or visits, q and value."""
+
+    def run(agent, roots):
+        result = search(learned_parts(agent), roots, KEY, config, DISCOUNT)
+        return result[:3] if whole else result.visits
+
+    return run
+
+
+def with_older(path: str, config: SearchConfig) -> Callable:
+    """The search of the revision in ``path``; all of the result."""
+    older = older_search(path)
+    settings = older.SearchConfig(**dataclasses.asdict(config))
+    return lambda agent, roots: older.search(
+        older.learned_parts(agent), roots, KEY, settings, DISCOUNT
+    )[:3]
+
+
+def older_search(path: str) -> Any:
+    """``muscope.search`` as it stands in another source folder, beside the one imported here."""
+    ours = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_muscope(name)}
+    sys.path.insert(0, path)
+    try:
+        older = importlib.import_module("muscope.search")
+        assert (older.__file__ or "").startswith(path), older.__file__
+        return older
+    finally:
+        sys.path.remove(path)
+        for name in filter(_is_muscope, list(sys.modules)):
+            del sys.modules[name]
+        sys.modules.update(ours)
+
+
+def _is_muscope(name: str) -> bool:
+    return name.split(".")[0] == "muscope"
 
 
 def network_alone(simulations: int) -> Callable:
@@ -82,17 +127,98 @@ def network_alone(simulations: int) -> Callable:
 
 
 def measure(
-    programs: Mapping[str, Callable], arguments: tuple, repeats: int
+    programs: Mapping[str, Callable],
+    arguments: tuple,
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each program, taken in turn."""
+    """Seconds of each program, taken in turn, every other turn backwards."""
     times: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(repeats + 1):
-        for name, program in programs.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(program(*arguments))
+        for name in list(programs)[:: 1 if turn % 2 else -1]:
+            begin = clock()
+            jax.block_until_ready(programs[name](*arguments))
             if turn:  # The first turn warms up.
-                times[name].append(time.perf_counter() - begin)
+                times[name].append(clock() - begin)
     return times
+
+
+def ratios(times: dict[str, list[float]], over: str, under: str) -> list[float]:
+    """Time of one program over that of another, turn by turn."""
+    return [x / y for x, y in zip(times[over], times[under], strict=True)]
+
+
+def cases(width: int) -> list[tuple[str, Callable, tuple]]:
+    """How many roots, how a program of one agent is compiled for them, and its arguments."""
+    made: list[tuple[str, Callable, tuple]] = []
+    for agents, batch in [(1, 16), (1, 64), (1, 256), (1, 1024), (30, 32)]:
+        make = jax.vmap(lambda k: random_agent(k, width))
+        population = make(jax.random.split(KEY, agents))
+        observations = jax.random.normal(jax.random.key(1), (agents, batch, 4))
+        roots = jax.vmap(lambda a, o: jax.vmap(a.represent)(o))(population, observations)
+        if agents == 1:
+            made.append((str(batch), jax.jit, jax.tree.map(lambda x: x[0], (population, roots))))
+        else:
+            made.append(
+                (f"{agents} x {batch}", lambda f: jax.jit(jax.vmap(f)), (population, roots))
+            )
+    return made
+
+
+def against_mctx(like_mctx: SearchConfig, own: SearchConfig, width: int, repeats: int) -> None:
+    """Print the table of mctx, muscope and the network."""
+    single = {
+        "mctx": with_mctx(own.simulations),
+        "muscope": with_muscope(like_mctx),
+        "own settings": with_muscope(own),
+        "network": network_alone(own.simulations),
+    }
+    print(
+        f"{'roots':>12} {'mctx':>9} {'muscope':>9} {'own set.':>9} {'network':>9} "
+        f"{'mctx/muscope':>13} {'muscope/network':>16} {'same visits':>12}"
+    )
+    for name, compiled, arguments in cases(width):
+        programs = {program: compiled(f) for program, f in single.items()}
+        visits = [np.asarray(programs[program](*arguments)) for program in ("mctx", "muscope")]
+        same = (visits[0] == visits[1]).all(-1).mean()
+        times = measure(programs, arguments, repeats)
+        ms = {program: 1e3 * statistics.median(t) for program, t in times.items()}
+        print(
+            f"{name:>12} {ms['mctx']:9.2f} {ms['muscope']:9.2f} {ms['own settings']:9.2f} "
+            f"{ms['network']:9.2f} {statistics.median(ratios(times, 'mctx', 'muscope')):13.1f} "
+            f"{statistics.median(ratios(times, 'muscope', 'network')):16.1f} {same:12.1%}",
+            flush=True,
+        )
+
+
+def against_older(
+    path: str, like_mctx: SearchConfig, own: SearchConfig, width: int, repeats: int
+) -> None:
+    """Print the table of this revision and the one in ``path``."""
+    on_cpu = jax.devices()[0].platform == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    print(f"before: {path}; {'processor time' if on_cpu else 'wall time'}")
+    print(
+        f"{'roots':>12} {'settings':>12} {'before':>9} {'now':>9} {'before/now':>11} "
+        f"{'quartiles':>14} {'same bits':>10}"
+    )
+    for name, compiled, arguments in cases(width):
+        for label, config in [("as mctx", like_mctx), ("own", own)]:
+            programs = {
+                "before": compiled(with_older(path, config)),
+                "now": compiled(with_muscope(config, whole=True)),
+            }
+            results = [jax.device_get(program(*arguments)) for program in programs.values()]
+            pairs = zip(*results, strict=True)
+            same = all(before.tobytes() == now.tobytes() for before, now in pairs)
+            times = measure(programs, arguments, repeats, clock)
+            ms = {program: 1e3 * statistics.median(t) for program, t in times.items()}
+            low, middle, high = statistics.quantiles(ratios(times, "before", "now"), n=4)
+            print(
+                f"{name:>12} {label:>12} {ms['before']:9.2f} {ms['now']:9.2f} {middle:11.3f} "
+                f"{f'{low:.3f} {high:.3f}':>14} {'yes' if same else 'NO':>10}",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -100,8 +226,9 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=50)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--before", help="a source folder that holds an older muscope")
     options = parser.parse_args()
-    n = options.simulations
+    n, width, repeats = options.simulations, options.width, options.repeats
     like_mctx = SearchConfig(
         simulations=n,
         normalisation="siblings",
@@ -110,44 +237,13 @@ def main() -> None:
         range_floor=1e-8,
         tie_noise=0.0,
     )
-    single = {
-        "mctx": with_mctx(n),
-        "muscope": with_muscope(like_mctx),
-        "own settings": with_muscope(SearchConfig(simulations=n)),
-        "network": network_alone(n),
-    }
     device = jax.devices()[0]
     print(f"{device.platform} {device.device_kind}, {platform.machine()}, JAX {jax.__version__}")
-    print(f"{n} simulations, {ACTIONS} actions, {options.width}-wide MLP; milliseconds, medians")
-    print(
-        f"{'roots':>12} {'mctx':>9} {'muscope':>9} {'own set.':>9} {'network':>9} "
-        f"{'mctx/muscope':>13} {'muscope/network':>16} {'same visits':>12}"
-    )
-    for agents, batch in [(1, 16), (1, 64), (1, 256), (1, 1024), (30, 32)]:
-        make = jax.vmap(lambda k: random_agent(k, options.width))
-        population = make(jax.random.split(KEY, agents))
-        observations = jax.random.normal(jax.random.key(1), (agents, batch, 4))
-        roots = jax.vmap(lambda a, o: jax.vmap(a.represent)(o))(population, observations)
-        if agents == 1:
-            population, roots = jax.tree.map(lambda x: x[0], (population, roots))
-            programs = {name: jax.jit(f) for name, f in single.items()}
-        else:
-            programs = {name: jax.jit(jax.vmap(f)) for name, f in single.items()}
-        visits = [np.asarray(programs[name](population, roots)) for name in ("mctx", "muscope")]
-        same = (visits[0] == visits[1]).all(-1).mean()
-        times = measure(programs, (population, roots), options.repeats)
-        ms = {name: 1e3 * statistics.median(t) for name, t in times.items()}
-
-        def ratio(a: str, b: str, times: dict[str, list[float]] = times) -> float:
-            return statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
-
-        name = str(batch) if agents == 1 else f"{agents} x {batch}"
-        print(
-            f"{name:>12} {ms['mctx']:9.2f} {ms['muscope']:9.2f} {ms['own settings']:9.2f} "
-            f"{ms['network']:9.2f} {ratio('mctx', 'muscope'):13.1f} "
-            f"{ratio('muscope', 'network'):16.1f} {same:12.1%}",
-            flush=True,
-        )
+    print(f"{n} simulations, {ACTIONS} actions, {width}-wide MLP; milliseconds, medians")
+    if options.before:
+        against_older(options.before, like_mctx, SearchConfig(simulations=n), width, repeats)
+    else:
+        against_mctx(like_mctx, SearchConfig(simulations=n), width, repeats)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def main() -> None:
 
     print("changes:", " ".join(options.changes) or "none")
 
-    tests = runtime.over_agents(test, population.mesh, per_agent=2)
+    tests = runtime.map_agents(test, population.mesh, per_agent=2)
     state, rounds, step, due, seconds = population.initial(), 0, 0, options.every, 0.0
     solved: list[int | None] = [None] * options.agents
     curve, episodes, total = [], 0.0, 0.0

@@ -6,13 +6,16 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import gymnasium
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from muscope.config.environment import HostConfig
 from muscope.envs.base import Spec
 from muscope.envs.host import HostEnvironment, Layout
-from muscope.envs.simulator import HostConfig
 from muscope.envs.workers import HostStep
 
 
@@ -34,14 +37,13 @@ class GymnasiumCartPole:
 
     def _here(self, reward: float, over: bool) -> HostStep:
         state = np.asarray(self.game.state, np.float64)
-        return HostStep(state.tobytes(), state.astype(np.float32), reward, over, 1)
+        return HostStep(state.tobytes(), state.astype(np.float32), reward, over)
 
 
 def host_cart_pole(config: HostConfig) -> HostEnvironment:
     spec = Spec("host-cart-pole", num_actions=2, observation_shape=(4,), time_limit=500)
-    return HostEnvironment(
-        spec, GymnasiumCartPole, Layout(32, (4,), np.float32, starts=2**31 - 1), config
-    )
+    view = jax.ShapeDtypeStruct((4,), np.float32)
+    return HostEnvironment(spec, GymnasiumCartPole, Layout(32, view, starts=2**31 - 1), config)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ class CounterMaker:
 
     def __call__(self) -> Counter:
         return Counter(self.folder)
+
+
+class CounterView(NamedTuple):
+    """The count and who counted, and the lives that are left."""
+
+    count: Any
+    lives: Any
 
 
 class Counter:
@@ -76,9 +85,10 @@ class Counter:
 
     @staticmethod
     def _at(value: int, reward: float) -> HostStep:
-        view = np.array([value, os.getpid()], np.int32)
+        count = np.array([value, os.getpid()], np.int32)
         snapshot = value.to_bytes(1 + value % 3, "little")
-        return HostStep(snapshot, view, reward, value >= 20, 4 - value // 5)
+        view = CounterView(count, np.int32(4 - value // 5))
+        return HostStep(snapshot, view, reward, value >= 20)
 
 
 class CounterEnvironment(HostEnvironment):
@@ -86,10 +96,62 @@ class CounterEnvironment(HostEnvironment):
 
     def __init__(self, folder: Path, config: HostConfig):
         spec = Spec("counter", num_actions=4, observation_shape=(1,), time_limit=50)
-        super().__init__(spec, CounterMaker(folder), Layout(4, (2,), np.int32, starts=3), config)
+        whole = np.dtype(np.int32)
+        view = CounterView(jax.ShapeDtypeStruct((2,), whole), jax.ShapeDtypeStruct((), whole))
+        super().__init__(spec, CounterMaker(folder), Layout(4, view, starts=3), config)
 
     def observe(self, state):
-        return state.memory[:1].astype(np.float32)
+        return state.memory.count[:1].astype(np.float32)
 
     def training(self):
-        return self.as_training(ends_with_a_life=True, clips=True, time_limit=30)
+        return self.as_training(time_limit=30)
+
+    def ended(self, before, after):
+        return after.lives < before.lives
+
+    def reward(self, points):
+        return jnp.sign(points)
+
+
+@dataclass(frozen=True)
+class FaultyMaker:
+    """Makes counters with one fault each."""
+
+    fault: str
+
+    def __call__(self) -> Faulty:
+        return Faulty(self.fault)
+
+
+class Faulty:
+    """Adds actions up, and does one thing that a true model must not do."""
+
+    def __init__(self, fault: str):
+        self.fault = fault
+        self.steps = 0
+
+    def reset(self, start: int) -> HostStep:
+        self.steps += self.fault == "counts resets"
+        return self._at(start + 7 * (self.steps if self.fault == "counts resets" else 0), 0.0)
+
+    def step(self, snapshot: bytes, action: int) -> HostStep:
+        value = int.from_bytes(snapshot, "little")
+        self.steps += 1
+        if self.fault == "fails":
+            raise ValueError("stuck\nfor good")
+        if self.fault == "differs by process":
+            return self._at(value + action, float(id(self)))
+        if self.fault == "seldom random" and np.random.default_rng().random() < 0.1:
+            return self._at(value + action + 1, 0.0)
+        if self.fault == "tires":
+            return self._at(value + action, float(self.steps > 5))
+        moved = self._at(value + action, 0.0)
+        if self.fault == "ends at times":
+            moved = moved._replace(over=self.steps % 2 == 0)
+        if self.fault == "stamps":
+            moved = moved._replace(snapshot=moved.snapshot + bytes([self.steps % 256]))
+        return moved
+
+    def _at(self, value: int, reward: float) -> HostStep:
+        view = np.array([value, value], np.float32)
+        return HostStep(value.to_bytes(2, "little"), view, reward, False)

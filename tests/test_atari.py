@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from muscope import envs
-from muscope.envs import AtariConfig, EnvironmentConfig, training_view
-from muscope.envs.atari import area_weights, resize
+from muscope.config.base import to_dict
+from muscope.config.environment import EnvironmentConfig, HostConfig
+from muscope.envs import training_view
+from muscope.envs.atari import AtariConfig, area_weights, resize
 from muscope.envs.emulator import Emulator, EmulatorMaker
-from muscope.envs.simulator import HostConfig, check_restores
-from muscope.envs.workers import HostStep, Pool, Work
+from muscope.envs.workers import Pool, Work
 from muscope.errors import ConfigError
 
 ale_py = pytest.importorskip("ale_py")
@@ -27,7 +28,8 @@ RGB = AtariConfig()
 
 
 def breakout(atari=GREY, workers=1):
-    return envs.make(EnvironmentConfig("breakout", atari=atari, host=HostConfig(workers=workers)))
+    options = dataclasses.replace(atari, host=HostConfig(workers=workers))
+    return envs.make(EnvironmentConfig("breakout", options=to_dict(options)))
 
 
 def console(game="breakout"):
@@ -98,10 +100,10 @@ def test_a_game_equals_the_emulator_and_opencv_frame_by_frame(atari):
         moved = step(state, jnp.int32(action))
         assert float(moved.reward) == reference.step(action)
         state = moved.state
-        assert int(state.lives) == reference.ale.lives()
+        assert int(state.memory.lives) == reference.ale.lives()
         assert bool(moved.terminated) == reference.ale.game_over()
         np.testing.assert_allclose(255 * observe(state), reference.seen(), atol=1e-4)
-        total, lives = total + float(moved.reward), min(lives, int(state.lives))
+        total, lives = total + float(moved.reward), min(lives, int(state.memory.lives))
     assert lives == 0
     assert total > 0
 
@@ -170,13 +172,13 @@ def test_ram_and_screen_after_a_step_do_not_depend_on_what_was_shown_before():
     fresh = Emulator(EmulatorMaker("breakout", True, 4)).step(near.snapshot, 3)
     model.step(far.snapshot, 2)
     after = model.step(near.snapshot, 3)
-    np.testing.assert_array_equal(after.view, fresh.view)
+    np.testing.assert_array_equal(after.view.screen, fresh.view.screen)
     assert after.snapshot == fresh.snapshot
     with_skip_one = Emulator(EmulatorMaker("breakout", True, 1))
     with_skip_one.step(far.snapshot, 2)
     raw.act(raw.getMinimalActionSet()[3])
     np.testing.assert_array_equal(
-        with_skip_one.step(near.snapshot, 3).view[..., 0], raw.getScreenGrayscale()
+        with_skip_one.step(near.snapshot, 3).view.screen[..., 0], raw.getScreenGrayscale()
     )
 
 
@@ -213,7 +215,7 @@ def test_the_training_view_ends_lives_and_clips():
         before = state
         moved = step(state, jnp.int32(rng.integers(4)))
         assert float(moved.reward) == np.sign(float(moved.state.points))
-        assert bool(moved.terminated) == (int(moved.state.lives) < int(before.lives))
+        assert bool(moved.terminated) == (int(moved.state.memory.lives) < int(before.memory.lives))
         ends += bool(moved.terminated)
         points.append(float(moved.state.points))
         state = view.resume(moved.state).state
@@ -221,7 +223,7 @@ def test_the_training_view_ends_lives_and_clips():
     plain = training_view(
         breakout(dataclasses.replace(GREY, ends_with_a_life=False, clip_rewards=False))
     )
-    assert not bool(plain.step(before, jnp.int32(1)).terminated) or bool(before.lives == 1)
+    assert not bool(plain.step(before, jnp.int32(1)).terminated) or bool(before.memory.lives == 1)
 
 
 def play(pool, seed, steps):
@@ -231,22 +233,20 @@ def play(pool, seed, steps):
     trail = []
     for _ in range(steps):
         lanes = pool.map([Work(lane.snapshot, int(rng.integers(4))) for lane in lanes])
-        trail.append(
-            [(lane.snapshot, lane.view.tobytes(), lane.reward, lane.lives) for lane in lanes]
-        )
+        trail.append([(x.snapshot, x.view.screen.tobytes(), x.view.lives, x.reward) for x in lanes])
     return trail
 
 
 def test_one_two_and_three_workers_give_the_same_games_also_when_one_is_killed():
-    found = []
+    trails = []
     for workers in (1, 2, 3):
         pool = Pool(EmulatorMaker("breakout", True, 4), workers)
-        found.append(play(pool, 0, 15))
+        trails.append(play(pool, 0, 15))
         if workers == 2:
             os.kill(pool.pids[1], signal.SIGKILL)
-            found.append(play(pool, 0, 15))
+            trails.append(play(pool, 0, 15))
         pool.close()
-    assert all(trail == found[0] for trail in found[1:])
+    assert all(trail == trails[0] for trail in trails[1:])
 
 
 @pytest.mark.parametrize(("source", "target"), [(210, 96), (160, 96), (210, 48), (160, 160)])
@@ -269,22 +269,3 @@ def test_unknown_games_and_a_missing_package_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(ConfigError, match=r"pip install 'muscope\[atari\]'"):
         EmulatorMaker("breakout", True, 4)()
-
-
-def test_a_simulator_that_forgets_something_is_refused():
-    class Leaky:
-        def __init__(self):
-            self.count = 0
-
-        def reset(self, start):
-            return self._here()
-
-        def step(self, snapshot, action):
-            self.count += 1
-            return self._here()
-
-        def _here(self):
-            return HostStep(bytes([self.count]), np.zeros(1), 0.0, False, 1)
-
-    with pytest.raises(ConfigError, match="'leaky' cannot be saved and restored"):
-        check_restores(Leaky(), "leaky", 2)

@@ -9,15 +9,14 @@ import pytest
 
 import muscope
 from muscope import envs
-from muscope.agent import NetworkConfig
-from muscope.envs import AtariConfig, EnvironmentConfig, episode, training_view
-from muscope.envs.simulator import HostConfig
+from muscope.config import LossConfig, NetworkConfig
+from muscope.config.environment import EnvironmentConfig
+from muscope.envs import episode, training_view
 from muscope.errors import ConfigError
 from muscope.evaluation.sequences import true_tree
 from muscope.experiments import cost
 from muscope.experiments.evaluate import EXPERIMENTS
 from muscope.learning import replay
-from muscope.learning.loss import LossConfig
 from muscope.storage import checkpoint
 from muscope.training.population import Population
 
@@ -25,8 +24,13 @@ pytest.importorskip("ale_py")
 
 ENVIRONMENT = EnvironmentConfig(
     "breakout",
-    atari=AtariConfig(frame_size=24, colour="grey", time_limit=40, training_time_limit=30),
-    host=HostConfig(workers=1),
+    options={
+        "frame_size": 24,
+        "colour": "grey",
+        "time_limit": 40,
+        "training_time_limit": 30,
+        "host": {"workers": 1},
+    },
 )
 
 
@@ -46,8 +50,8 @@ def small(tiny):
 
 def test_a_life_lost_in_training_ends_the_episode_and_not_the_game():
     """Rows of one lane that never moves: five episodes, one game, then the next game."""
-    atari = dataclasses.replace(ENVIRONMENT.atari, training_time_limit=3_000)
-    environment = training_view(envs.make(dataclasses.replace(ENVIRONMENT, atari=atari)))
+    options = {**ENVIRONMENT.options, "training_time_limit": 3_000}
+    environment = training_view(envs.make(dataclasses.replace(ENVIRONMENT, options=options)))
     advance = jax.jit(lambda e, a, k: episode.advance(environment, e, a, k))
     now, key = episode.start(environment, jax.random.key(0)), jax.random.key(1)
     ended, finished, points = 0, False, 0.0
@@ -65,7 +69,7 @@ def test_a_life_lost_in_training_ends_the_episode_and_not_the_game():
             assert not bool(now.state.terminated)
             points = float(now.score)
     assert ended == 5
-    assert int(now.state.lives) == 5
+    assert int(now.state.memory.lives) == 5
     assert int(now.state.memory.age) == 0
 
 
@@ -122,7 +126,8 @@ def test_replays_that_do_not_fit_are_refused_before_any_work(small, tmp_path):
 
 def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monkeypatch):
     """Counted against the simulator itself for the figure whose steps are known exactly."""
-    environment = envs.make(dataclasses.replace(ENVIRONMENT, host=HostConfig(1, 0)))
+    options = {**ENVIRONMENT.options, "host": {"workers": 1, "memory_megabytes": 0}}
+    environment = envs.make(dataclasses.replace(ENVIRONMENT, options=options))
     assert cost.host_steps(small, environment, "figure4") == 4 * (4 + 16)
     tree = jax.jit(lambda s: true_tree(environment, s, 2))
     before = environment.simulator.computed

@@ -9,11 +9,15 @@ import pytest
 
 import muscope
 from muscope import cli
-from muscope.claims import CLAIMS, Interval, as_text, interval, judge, verdict
+from muscope.claims import Interval, as_text, interval, judge, verdict
 from muscope.claims.cells import Cells, MissingCell
 from muscope.errors import RunError
+from muscope.experiments import registry
 from muscope.storage import tables
 
+CLAIMS = sorted(
+    (c for e in registry.everything().values() for c in e.claims), key=lambda c: c.place
+)
 CART_POLE = [claim for claim in CLAIMS if claim.is_about("cart-pole")]
 BY_NAME = {claim.name: claim for claim in CART_POLE}
 
@@ -238,20 +242,20 @@ def test_a_run_is_judged_in_full(run, capsys):
 def test_a_table_that_was_not_made_is_named(run):
     kept = run.table_path("figure6").read_bytes()
     run.table_path("figure6").unlink()
-    rows_ = {r["claim"]: r for r in muscope.claims(run).to_pylist()}
+    rows_ = {r["claim"]: r for r in muscope.judge(run).to_pylist()}
     assert rows_["12a"]["verdict"] == "missing"
     assert "no table figure6" in rows_["12a"]["note"]
     assert rows_["1"]["verdict"] != "missing"
-    assert "missing" in as_text(muscope.claims(run))
+    assert "missing" in as_text(muscope.judge(run))
     run.table_path("figure6").write_bytes(kept)
 
 
 def test_a_stale_table_is_not_judged(run):
     changed = muscope.open_run(run.path)
-    evaluate = dataclasses.replace(changed.config.evaluate, planning_episodes=7)
-    changed.config = dataclasses.replace(changed.config, evaluate=evaluate)
+    experiments = {**changed.config.experiments, "figure7": {"episodes": 7}}
+    changed.config = dataclasses.replace(changed.config, experiments=experiments)
     with pytest.raises(RunError, match=r"figure7.parquet was made with other"):
-        muscope.claims(changed)
+        muscope.judge(changed)
 
 
 def test_a_lost_agents_rows_are_named_in_the_runs_claims(run):
@@ -259,8 +263,8 @@ def test_a_lost_agents_rows_are_named_in_the_runs_claims(run):
     kept = path.read_bytes()
     table = pq.read_table(path)
     keep = ~((table["agent"].to_numpy() == 1) & (table["step"].to_numpy() == 8))
-    tables.write(path, table.filter(pa.array(keep)), tables.mark(path))
-    row = muscope.claims(run).to_pylist()[0]
+    tables.write(path, table.filter(pa.array(keep)), tables.about(path))
+    row = muscope.judge(run).to_pylist()[0]
     path.write_bytes(kept)
     assert (row["verdict"], row["claim"]) == ("missing", "1")
     assert "agent 1, step 8" in row["note"]

@@ -10,18 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from host_models import CounterEnvironment, CounterMaker, host_cart_pole
+from host_models import CounterEnvironment, CounterMaker, FaultyMaker, host_cart_pole
 
+from muscope.config.environment import HostConfig
 from muscope.envs import CartPole, CartPoleState, training_view
-from muscope.envs.host import host_errors
-from muscope.envs.simulator import HostConfig, Memo, Simulator, simulator
+from muscope.envs.base import Spec
+from muscope.envs.host import HostEnvironment, Layout, host_errors
+from muscope.envs.simulator import Memo, Simulator, simulator
 from muscope.envs.workers import HostStep, Pool, Work
-from muscope.errors import HostError
+from muscope.errors import ConfigError, HostError
 from muscope.evaluation import value_error
-from muscope.runtime import agents_mesh, over_agents
+from muscope.runtime import agents_mesh, map_agents
 
 HERE = HostConfig(workers=1)
 THREE = jnp.int32(3)
+VIEW = jax.ShapeDtypeStruct((2,), np.float32)
 
 
 @pytest.fixture
@@ -41,8 +44,8 @@ def steps(values, action=1):
     return [Work(int(v).to_bytes(1, "little"), action) for v in values]
 
 
-def numbers(found):
-    return [int(step.view[0]) for step in found]
+def numbers(steps):
+    return [int(step.view.count[0]) for step in steps]
 
 
 def test_gymnasiums_cart_pole_behind_the_seam_equals_the_one_on_the_device():
@@ -131,7 +134,7 @@ def test_equal_work_is_done_once_and_remembered(tmp_path):
 
 def test_the_memory_is_bounded_and_drops_what_was_not_used():
     def step(size):
-        return HostStep(bytes(size), np.zeros(0), 0.0, False, 0)
+        return HostStep(bytes(size), np.zeros(0), 0.0, False)
 
     memo = Memo(10_000)
     for i in range(100):
@@ -150,19 +153,21 @@ def test_the_training_view_ends_with_a_life_and_the_game_goes_on(counter):
     assert view.spec.time_limit == 30
     state = jax.tree.map(jnp.asarray, counter.reset(jax.random.key(0)))
     state = counter.step(state, THREE).state
-    value = int(state.memory[0])
+    value = int(state.memory.count[0])
     moved, game = view.step(state, THREE), counter.step(state, THREE)
-    assert value < 5 <= int(moved.state.memory[0])
+    assert value < 5 <= int(moved.state.memory.count[0])
     assert bool(moved.terminated)
     assert not bool(game.terminated)
     assert (float(moved.reward), float(moved.state.points), float(game.reward)) == (1.0, 9.0, 9.0)
     absorbed = view.step(moved.state, THREE)
     assert float(absorbed.reward) == 0
     assert bool(absorbed.terminated)
-    assert int(absorbed.state.memory[0]) == int(moved.state.memory[0])
+    assert int(absorbed.state.memory.count[0]) == int(moved.state.memory.count[0])
     resumed = view.resume(moved.state).state
     assert not bool(resumed.terminated)
-    assert int(view.step(resumed, THREE).state.memory[0]) == int(moved.state.memory[0]) + 3
+    assert (
+        int(view.step(resumed, THREE).state.memory.count[0]) == int(moved.state.memory.count[0]) + 3
+    )
 
 
 def test_large_states_of_two_devices_at_once_do_not_hang(tmp_path):
@@ -181,7 +186,7 @@ def test_large_states_of_two_devices_at_once_do_not_hang(tmp_path):
 
         return jax.lax.scan(body, states, None, length=20)[1]
 
-    rewards = over_agents(agent, mesh, per_agent=1)(jax.random.split(jax.random.key(0), 2))
+    rewards = map_agents(agent, mesh, per_agent=1)(jax.random.split(jax.random.key(0), 2))
     assert rewards.shape == (2, 20, 64)
 
 
@@ -276,3 +281,33 @@ def _alive(pid):
 def test_environments_of_one_model_share_their_workers(tmp_path):
     a, b = (CounterEnvironment(tmp_path, HERE) for _ in range(2))
     assert a.simulator is b.simulator is simulator(CounterMaker(tmp_path), HERE)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("counts resets", "the reset to start 0 gave another observation and snapshot"),
+        ("differs by process", "step 1 from start 0 gave another reward when"),
+        (
+            "seldom random",
+            "gave another observation and snapshot when it was repeated; it is random",
+        ),
+        ("tires", r"step \d from start 0 gave another reward when"),
+        ("ends at times", r"step \d from start 0 gave another end when"),
+        ("stamps", "step 1 from start 0 gave another snapshot when"),
+        ("fails", "the model of 'faulty' failed when it was tried: ValueError: stuck"),
+    ],
+)
+def test_a_model_that_cannot_be_the_truth_is_refused(fault, message):
+    spec, layout = Spec("faulty", 2, (2,), 10), Layout(2, VIEW, starts=3)
+    with pytest.raises(ConfigError, match=message) as caught:
+        HostEnvironment(spec, FaultyMaker(fault), layout, HERE)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_fault_passes_and_must_fit_its_layout():
+    spec, maker = Spec("faulty", 2, (2,), 10), FaultyMaker("none")
+    HostEnvironment(spec, maker, Layout(2, VIEW, starts=3), HERE)
+    wrong = Layout(2, jax.ShapeDtypeStruct((), np.float32), starts=3)
+    with pytest.raises(ConfigError, match="its layout says"):
+        HostEnvironment(spec, maker, wrong, HERE)

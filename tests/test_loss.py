@@ -9,9 +9,10 @@ import pytest
 from tabular import REWARD, perfect_agent
 from test_targets import at, filled
 
-from muscope.agent import NetworkConfig, build
+from muscope.agent import build
+from muscope.config import LossConfig, NetworkConfig
 from muscope.envs.base import Spec
-from muscope.learning.loss import LossConfig, cross_entropy, loss, scale_gradient
+from muscope.learning.loss import cross_entropy, loss, scale_gradient
 from muscope.learning.targets import Targets
 
 SPEC = Spec("any", 2, (1,), 100)

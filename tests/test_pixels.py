@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muscope.agent import MuZero, NetworkConfig, build, standardise
+from muscope.agent import MuZero, build, standardise
 from muscope.agent.convolution import convolve
 from muscope.agent.standardise import Standardise
+from muscope.config import LossConfig, NetworkConfig
 from muscope.envs import Spec
 from muscope.errors import ConfigError
-from muscope.learning.loss import LossConfig, loss
+from muscope.learning.loss import loss
 from muscope.learning.targets import Targets
 
 CONFIG = NetworkConfig(

@@ -1,21 +1,23 @@
 """The search against mctx, against a naive one, and against exact values."""
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import mctx
 import numpy as np
 import pytest
-from naive_search import naive_search
+from naive_search import naive_search, naive_tree
 from tabular import NEXT, TabularMDP, optimal_q, perfect_agent
 
-from muscope.agent import NetworkConfig, build
+from muscope.agent import build
+from muscope.config import NetworkConfig, SearchConfig
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError
 from muscope.search import (
     Parts,
-    SearchConfig,
     behaviour_policy,
     learned_parts,
     mix_root_noise,
@@ -120,14 +122,14 @@ def test_tree_wide_normalisation_equals_a_naive_search(unvisited, count_node, ra
 def test_the_root_value_with_and_without_the_networks_own_estimate():
     agent = perfect_agent(value=[10.0, 0, 0, 0, 0])
     roots = jnp.eye(5)[:1]
-    found = {}
+    results = {}
     for setting in ("network_and_search", "search"):
         config = SearchConfig(simulations=9, root_value=setting, tie_noise=0.0)
-        found[setting] = search(learned_parts(agent), roots, jax.random.key(0), config, 1.0)
-    searched = float(found["search"].value[0])
-    assert searched == pytest.approx(float((found["search"].visits * found["search"].q).sum()) / 9)
-    assert float(found["network_and_search"].value[0]) == pytest.approx(
-        (9 * searched + 10.0) / 10, rel=1e-4
+        results[setting] = search(learned_parts(agent), roots, jax.random.key(0), config, 1.0)
+    without = results["search"]
+    assert float(without.value[0]) == pytest.approx(float((without.visits * without.q).sum()) / 9)
+    assert float(results["network_and_search"].value[0]) == pytest.approx(
+        (9 * float(without.value[0]) + 10.0) / 10, rel=1e-4
     )
 
 
@@ -137,9 +139,9 @@ def test_a_perfect_model_converges_to_the_optimal_action_and_value(discount):
     config = SearchConfig(simulations=400, unvisited="parent")
     q = optimal_q(discount)
     agent = perfect_agent()
-    found = search(learned_parts(agent), jnp.eye(5)[:4], jax.random.key(0), config, discount)
-    np.testing.assert_array_equal(np.argmax(found.visits, -1), np.argmax(q[:4], -1))
-    best = np.take_along_axis(np.asarray(found.q), np.argmax(q[:4], -1)[:, None], 1)[:, 0]
+    result = search(learned_parts(agent), jnp.eye(5)[:4], jax.random.key(0), config, discount)
+    np.testing.assert_array_equal(np.argmax(result.visits, -1), np.argmax(q[:4], -1))
+    best = np.take_along_axis(np.asarray(result.q), np.argmax(q[:4], -1)[:, None], 1)[:, 0]
     if discount == 0.5:
         np.testing.assert_allclose(best, q[:4].max(axis=1), atol=0.25)
 
@@ -158,10 +160,10 @@ def test_searching_the_true_environment_equals_searching_its_perfect_model():
     states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(1), 8))
     latents = jax.vmap(environment.observe)(states)
     key = jax.random.key(0)
-    a = search(true, states, key, config, 0.9)
-    b = search(learned_parts(agent), latents, key, config, 0.9)
-    np.testing.assert_array_equal(a.visits, b.visits)
-    np.testing.assert_allclose(a.value, b.value, atol=1e-3)
+    in_truth = search(true, states, key, config, 0.9)
+    in_model = search(learned_parts(agent), latents, key, config, 0.9)
+    np.testing.assert_array_equal(in_truth.visits, in_model.visits)
+    np.testing.assert_allclose(in_truth.value, in_model.value, atol=1e-3)
 
 
 def test_a_lane_does_not_depend_on_its_batch():
@@ -192,8 +194,8 @@ def test_equal_scores_are_broken_at_random():
 def test_the_first_simulation_follows_the_prior():
     agent = perfect_agent(logits=[[0.0, 2.0]] * 5)
     config = SearchConfig(simulations=1, tie_noise=0.0)
-    found = search(learned_parts(agent), jnp.eye(5), jax.random.key(0), config, 0.9)
-    np.testing.assert_array_equal(found.visits, np.tile([0, 1], (5, 1)))
+    visits = search(learned_parts(agent), jnp.eye(5), jax.random.key(0), config, 0.9).visits
+    np.testing.assert_array_equal(visits, np.tile([0, 1], (5, 1)))
 
 
 def test_root_noise_mixes_and_reaches_the_root_alone():
@@ -201,7 +203,7 @@ def test_root_noise_mixes_and_reaches_the_root_alone():
     np.testing.assert_allclose(mix_root_noise(prior, noise, 0.25), [[0.675, 0.325]])
     agent = perfect_agent(logits=[[5.0, 0.0]] * 5)
     config = SearchConfig(simulations=1, tie_noise=0.0)
-    found = search(
+    result = search(
         learned_parts(agent),
         jnp.eye(5)[:1],
         jax.random.key(0),
@@ -209,7 +211,7 @@ def test_root_noise_mixes_and_reaches_the_root_alone():
         0.9,
         jnp.array([[0.1, 0.9]]),
     )
-    np.testing.assert_array_equal(found.visits, [[0, 1]])
+    np.testing.assert_array_equal(result.visits, [[0, 1]])
 
 
 def test_equation_1_and_its_schedule():
@@ -227,6 +229,185 @@ def test_equation_1_and_its_schedule():
     ]
     drawn = sample_action(jax.random.key(0), jnp.tile(visits, (4000, 1)), 0.5)
     np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 4000, [0.1, 0.9, 0], atol=0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grown:
+    """A kept tree (in NumPy) and what it grew from."""
+
+    result: Any
+    tree: Any
+    without: Any
+    """The same search's result without its tree."""
+    agent: Any
+    discount: float
+    simulations: int
+
+
+GROWN = {
+    "tree-wide": (3, SearchConfig(simulations=40), None),
+    "siblings": (2, dataclasses.replace(MCTX, simulations=33), None),
+    "horizon": (2, SearchConfig(simulations=60, max_depth=3), None),
+    "budget": (2, SearchConfig(simulations=40, max_depth=3), 23),
+}
+
+
+@pytest.fixture(scope="module", params=GROWN)
+def grown(request):
+    actions, config, budget = GROWN[request.param]
+    agent, discount = random_agent(actions), 0.9
+    roots = jax.vmap(agent.represent)(jax.random.normal(jax.random.key(9), (6, 4)))
+
+    @functools.partial(jax.jit, static_argnames="keep_tree")
+    def run(roots, keep_tree):
+        key, limit = jax.random.key(3), None if budget is None else jnp.asarray(budget)
+        return search(
+            learned_parts(agent), roots, key, config, discount, budget=limit, keep_tree=keep_tree
+        )
+
+    result, without = jax.device_get((run(roots, True), run(roots, False)))
+    simulations = config.simulations if budget is None else budget
+    return Grown(result, result.tree, without, agent, discount, simulations)
+
+
+def test_keeping_the_tree_changes_nothing_in_the_search(grown):
+    assert grown.without.tree is None
+    for name in ("visits", "q", "value"):
+        kept, plain = getattr(grown.result, name), getattr(grown.without, name)
+        np.testing.assert_array_equal(kept, plain, err_msg=name)
+
+
+def test_the_kept_trees_root_is_the_result(grown):
+    np.testing.assert_array_equal(grown.tree.visits[:, 0], grown.result.visits)
+    np.testing.assert_array_equal(grown.tree.q[:, 0], grown.result.q)
+    returns = (grown.tree.visits * grown.tree.q)[:, 0].sum(-1)
+    count = grown.simulations + 1
+    np.testing.assert_allclose(
+        grown.result.value, (returns + grown.tree.value[:, 0]) / count, rtol=1e-5
+    )
+
+
+def test_parents_and_children_of_a_kept_tree_agree(grown):
+    """Children come from the search's node sets, parents from what each simulation selected."""
+    tree = grown.tree
+    for lane in range(6):
+        edges = {
+            (tree.parent[lane, node], tree.action[lane, node]): node
+            for node in np.flatnonzero(tree.depth[lane] >= 0)[1:]
+        }
+        forward = {
+            (node, action): child
+            for (node, action), child in np.ndenumerate(tree.children[lane])
+            if child >= 0
+        }
+        assert forward == edges
+        for (parent, _), node in edges.items():
+            assert parent < node
+            assert tree.depth[lane, node] == tree.depth[lane, parent] + 1
+        # What was tried has a child and the other way round.
+        np.testing.assert_array_equal(tree.visits[lane] > 0, tree.children[lane] >= 0)
+
+
+def test_rows_that_are_no_nodes_are_marked(grown):
+    tree, row = grown.tree, np.arange(grown.tree.depth.shape[1])
+    ran = np.broadcast_to(row <= grown.simulations, tree.depth.shape)
+    assert (tree.ended_at[~ran] == -1).all()
+    is_node = tree.depth >= 0
+    assert (tree.ended_at == row)[is_node].all()
+    came_back = ran & ~is_node
+    lane = np.nonzero(came_back)[0]
+    assert (tree.depth[lane, tree.ended_at[came_back]] == 3).all()  # The fixture's horizon.
+    for name in ("parent", "action", "depth", "children"):
+        assert (getattr(tree, name)[~is_node] == -1).all(), name
+    for name in ("reward", "visits", "q", "prior", "value"):
+        assert (getattr(tree, name)[~is_node] == 0).all(), name
+
+
+def test_some_kept_trees_have_rows_that_are_no_nodes(grown, request):
+    limited = request.node.callspec.params["grown"] in ("horizon", "budget")
+    assert (grown.tree.depth >= 0).all() != limited
+
+
+def test_walking_back_a_kept_trees_rewards_and_values_gives_its_visits_and_q(grown):
+    tree = grown.tree
+    for lane in range(6):
+        visits, returns = np.zeros(tree.visits.shape[1:]), np.zeros(tree.visits.shape[1:])
+        for simulation in range(1, grown.simulations + 1):
+            node = tree.ended_at[lane, simulation]
+            returned = np.float64(tree.value[lane, node])
+            while node > 0:
+                parent, action = tree.parent[lane, node], tree.action[lane, node]
+                returned = tree.reward[lane, node] + grown.discount * returned
+                visits[parent, action] += 1
+                returns[parent, action] += returned
+                node = parent
+        np.testing.assert_array_equal(tree.visits[lane], visits)
+        q = returns / np.maximum(visits, 1)
+        np.testing.assert_allclose(tree.q[lane], q, rtol=1e-4, atol=1e-4)
+
+
+def test_a_kept_trees_rewards_values_priors_and_embeddings_are_the_agents(grown):
+    tree = grown.tree
+    lane, node = np.nonzero(tree.parent >= 0)
+
+    @jax.jit
+    @jax.vmap
+    def below(latent, action):
+        child, reward = grown.agent.step(latent, action)
+        return child, reward, grown.agent.predict(child)
+
+    latents = tree.embedding[lane, tree.parent[lane, node]]
+    child, reward, predicted = below(latents, tree.action[lane, node])
+    np.testing.assert_allclose(tree.embedding[lane, node], child, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(tree.reward[lane, node], reward, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(tree.value[lane, node], predicted.value, rtol=1e-4, atol=1e-5)
+    prior = jax.nn.softmax(predicted.policy_logits)
+    np.testing.assert_allclose(tree.prior[lane, node], prior, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_depth", [0, 2, 4])
+def test_a_kept_tree_equals_a_naive_searchs_node_for_node(max_depth):
+    simulations, discount = 40, 0.97
+    config = SearchConfig(simulations=simulations, tie_noise=0.0, max_depth=max_depth)
+    rng = np.random.default_rng(0)
+    # Irrational numbers, so that no two scores tie.
+    logits, value, reward = rng.normal(size=(5, 2)), rng.normal(size=5), rng.normal(size=(5, 2))
+    parts = Parts(
+        step=lambda s, a: (jnp.asarray(NEXT)[s, a], jnp.asarray(reward, jnp.float32)[s, a]),
+        prior=lambda s: jnp.asarray(logits, jnp.float32)[s],
+        leaf=lambda s, depth, key: jnp.asarray(value, jnp.float32)[s],
+    )
+
+    @jax.jit
+    def grow(roots):
+        key = jax.random.key(0)
+        return search(parts, roots, key, config, discount, keep_tree=True).tree
+
+    tree = jax.device_get(grow(jnp.arange(5)))
+    for lane in range(5):
+        naive = naive_tree(
+            lambda s, a: (int(NEXT[s, a]), float(reward[s, a])),
+            logits.__getitem__,
+            value.__getitem__,
+            lane,
+            simulations,
+            discount,
+            config,
+        )
+        rows = np.flatnonzero(tree.depth[lane] >= 0)
+        assert len(rows) == len(naive)
+        row_of = dict(zip(map(id, naive), rows, strict=True))
+        for row, node in zip(rows, naive, strict=True):
+            children = [row_of.get(id(node.children.get(a)), -1) for a in range(2)]
+            np.testing.assert_array_equal(tree.children[lane, row], children)
+            np.testing.assert_array_equal(tree.visits[lane, row], node.visits)
+            assert tree.depth[lane, row] == node.depth
+            assert tree.embedding[lane, row] == node.state
+            q = node.returns / np.maximum(node.visits, 1)
+            np.testing.assert_allclose(tree.q[lane, row], q, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(tree.prior[lane, row], node.prior, rtol=1e-5)
+            np.testing.assert_allclose(tree.value[lane, row], node.value, rtol=1e-6)
+            np.testing.assert_allclose(tree.reward[lane, row], node.reward, rtol=1e-6)
 
 
 def test_impossible_settings_are_refused():

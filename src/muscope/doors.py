@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from muscope import foreign, plugins
+from muscope import envs, foreign, plugins
+from muscope.config import EnvironmentConfig, SearchConfig
 from muscope.errors import ConfigError, nearest
-from muscope.subjects import Subject
+from muscope.subjects import Subject, subject
 
 
 def forms() -> list[str]:
@@ -29,7 +30,7 @@ def find(name: str, environment: str = "") -> Subject:
     """
     reader, colon, file = name.partition(":")
     if colon and reader in foreign.READERS:
-        return foreign.subject(reader, Path(file), environment)
+        return from_checkpoint(reader, Path(file), environment)
     if not plugins.is_source(name):
         raise ConfigError(
             f"'{name}' names no agent; give my_agent.py:NAME or one of "
@@ -43,3 +44,43 @@ def find(name: str, environment: str = "") -> Subject:
             f"{name} gives a {type(made).__name__}; it must be a subject: see muscope.subject."
         )
     return made
+
+
+def from_checkpoint(reader: str, path: Path, environment: str = "") -> Subject:
+    """One agent of another package with its own game, or with another environment.
+
+    The discount, the search's simulations, K and T are the package's for its own game.
+
+    Args:
+        reader: one of :data:`muscope.foreign.READERS`.
+        path: the checkpoint.
+        environment: its name; by default the game that the agent's sizes tell.
+
+    Raises:
+        ConfigError: the sizes tell no game and no environment is given, or it does not fit.
+        CheckpointError: the checkpoint cannot be read.
+
+    """
+    agent, game = foreign.load(reader, path)
+    if game is None:
+        raise ConfigError(
+            f"{path} does not tell which game of {reader} it is for; make a subject of it in "
+            "Python: muscope.subject(muscope.foreign.load(...).agent, environment, ...)."
+        )
+    config = EnvironmentConfig(
+        environment or game.plain("environment"),
+        game.plain("discount"),
+        {} if environment else game.plain("options"),
+    )
+    world = envs.make(config)
+    if reader in foreign.HISTORIES:
+        world = plugins.load(foreign.HISTORIES[reader])(world, game.plain("observations"))
+    return subject(
+        agent,
+        world,
+        name=f"{reader}-{path.stem}",
+        discount=game.plain("discount"),
+        unroll=game.plain("unroll"),
+        search=SearchConfig(simulations=game.plain("simulations")),
+        temperature=game.plain("temperature"),
+    )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from muscope import envs
+from muscope.envs import registry as environments
 from muscope.config import (
     Config,
     EnvironmentConfig,
@@ -329,7 +329,7 @@ def preset(environment: str, name: str = "quick") -> Config:
         return dataclasses.replace(
             like, environment=dataclasses.replace(like.environment, name=environment)
         )
-    own = envs.presets_of(environment)
+    own = environments.presets_of(environment)
     known = sorted(own) or sorted(PRESETS.get(environment, {})) or ["quick"]
     if name not in known:
         raise ConfigError(f"unknown preset '{name}'.{nearest(name, known)}")
@@ -342,9 +342,8 @@ def preset(environment: str, name: str = "quick") -> Config:
 
 def has_preset(environment: str) -> bool:
     """Whether somebody has chosen settings for an environment."""
-    return bool(
-        environment.startswith(ATARI) or environment in PRESETS or envs.presets_of(environment)
-    )
+    chosen = environment.startswith(ATARI) or environment in PRESETS
+    return chosen or bool(environments.presets_of(environment))
 
 
 def defaults(environment: str) -> Config:
@@ -355,7 +354,7 @@ def defaults(environment: str) -> Config:
         ConfigError: no such environment.
 
     """
-    made = envs.make(environment)
+    made = environments.make(environment)
     spec, last = made.spec, 8_000
     every = 1
     while spec.num_actions ** (every + 1) <= MOST_SEQUENCES and spec.num_actions > 1:
@@ -389,11 +388,11 @@ def _changed(config: Config, changes: Mapping[str, Any], name: str) -> Config:
     """A config with some of its settings, nested dicts of JSON's types, replaced."""
 
     def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-        both = dict(old)
+        result = dict(old)
         for key, value in new.items():
             inner = old.get(key)
-            deep = isinstance(value, Mapping) and isinstance(inner, Mapping)
-            both[key] = merged(inner, value) if deep else value
-        return both
+            nested = isinstance(value, Mapping) and isinstance(inner, Mapping)
+            result[key] = merged(old[key], value) if nested else value
+        return result
 
     return from_dict(merged(to_dict(config), {**changes, "preset": name}))

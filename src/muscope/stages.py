@@ -15,10 +15,11 @@ from muscope.agent.check import check_agents
 from muscope.config import Config, EvaluateConfig, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.contract import check as check_environment
-from muscope.envs.host import host_errors
+from muscope.envs.registry import resolved_options
 from muscope.errors import RunError
 from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
+from muscope.host_call import host_errors
 from muscope.reporting import draw_film, experiments_of, judge_folder, write_report
 from muscope.reporting.scenes import scene_of
 from muscope.storage.checkpoint import is_leftover, write_atomically
@@ -77,7 +78,7 @@ def resolved(config: Config) -> Config:
 
     """
     environment = config.environment
-    options = envs.resolved_options(environment)
+    options = resolved_options(environment)
     experiments = dict(config.experiments)
     for name, experiment in registry.everything().items():
         given = from_dict(experiments.get(name, {}), experiment.settings, name)

@@ -65,7 +65,7 @@ class Settings:
 
 
 @functools.cache
-def _field(cls: type[Settings], name: str) -> TypeAdapter:
+def _field(cls: type[Settings], name: str) -> Any:
     """What accepts the values of one field."""
     hint = typing.get_type_hints(cls, include_extras=True)[name]
     nested = isinstance(hint, type) and issubclass(hint, Settings)
@@ -73,7 +73,7 @@ def _field(cls: type[Settings], name: str) -> TypeAdapter:
 
 
 @functools.cache
-def _whole(cls: type[Settings]) -> TypeAdapter:
+def _whole(cls: type[Settings]) -> Any:
     return TypeAdapter(cls)
 
 

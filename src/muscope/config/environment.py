@@ -1,7 +1,8 @@
-"""Settings of the MDP, whichever environment it is."""
+"""Settings of the environment."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -9,18 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from muscope.config.base import PositiveShare, Settings, Whole
-
-
-@dataclass(frozen=True)
-class HostConfig(Settings):
-    """How environments on the host are run; no result depends on it."""
-
-    section = "environment.options.host"
-
-    workers: Whole = 0
-    """Worker processes; 0 for one per CPU core, 1 to step in this process."""
-    memory_megabytes: Whole = 256
-    """Size of the memory of (state, action) results; 0 for none."""
+from muscope.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -30,11 +20,32 @@ class EnvironmentConfig(Settings):
     section = "environment"
 
     name: Annotated[str, tyro.conf.Suppress] = "cart-pole"
-    """A registered environment, a family's member (atari:GAME, gymnasium:ID), or your own
-    (FILE.py:NAME, package.module:NAME)."""
+    """A registered environment, one of a family (``atari:pong``, ``gymnasium:Acrobot-v1``), or a
+    user's own (``my_world.py:KeyDoor``, ``package.module:Name``)."""
     discount: PositiveShare = 0.997
     """gamma, per agent step."""
     options: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(
         default_factory=dict, hash=False
     )
-    """The environment's own settings, read by its own class when it is made."""
+    """The environment's own settings, as plain JSON; its settings class reads them when it is
+    made (:func:`muscope.envs.registry.options_class`)."""
+
+    def check(self) -> None:
+        """Bring the options into the form in which JSON gives them back."""
+        try:
+            plain = json.loads(json.dumps(dict(self.options), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"environment.options must be plain JSON: {error}.") from error
+        object.__setattr__(self, "options", plain)
+
+
+@dataclass(frozen=True)
+class HostConfig(Settings):
+    """How host environments are run; no result depends on it."""
+
+    section = "environment.options.host"
+
+    workers: Whole = 0
+    """Worker processes; 0 for one per CPU core, 1 to step in this process."""
+    memory_megabytes: Whole = 256
+    """Size of the memory of (state, action) results; 0 for none."""

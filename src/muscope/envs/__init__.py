@@ -1,79 +1,32 @@
-"""Environments: deterministic MDPs that serve as their own true model."""
+"""Environments: deterministic MDPs that serve as their own true model.
+
+Everything here is imported when it is first used: making Cart Pole imports no emulator, and a
+worker process that steps an emulator imports no JAX.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from muscope.envs.atari import Atari
-from muscope.envs.base import (
-    Environment,
-    Spec,
-    Stacked,
-    State,
-    Trainable,
-    Transition,
-    training_view,
-)
-from muscope.envs.cart_pole import CartPole, CartPoleState
-from muscope.envs.config import AtariConfig, EnvironmentConfig
-from muscope.envs.lunar_lander import LunarLander
-from muscope.errors import ConfigError, nearest
-
-ATARI = "atari:"
-"""Prefix of the names of Atari games that are not registered."""
-
-
-def _breakout(config: EnvironmentConfig) -> Environment:
-    return Atari("breakout", "breakout", config)
-
-
-_MAKERS: dict[str, Callable[[], Environment]] = {
-    "cart-pole": CartPole,
-    "lunar-lander": LunarLander,
-}
-_WITH_SETTINGS: dict[str, Callable[[EnvironmentConfig], Environment]] = {"breakout": _breakout}
-
-
-def register(name: str, maker: Callable[[], Environment]) -> None:
-    """Make ``name`` known to configs and the command line.
-
-    Raises:
-        ConfigError: the name is taken.
-
-    """
-    if name in names():
-        raise ConfigError(f"environment '{name}' is already registered; choose another name.")
-    _MAKERS[name] = maker
-
-
-def make(which: str | EnvironmentConfig) -> Environment:
-    """An environment, by its settings or by its name with default settings.
-
-    Raises:
-        ConfigError: no such environment (the message names the nearest), or one that needs a
-            package that is not installed.
-
-    """
-    config = EnvironmentConfig(which) if isinstance(which, str) else which
-    name = config.name
-    if name.startswith(ATARI):
-        return Atari(name.removeprefix(ATARI), name, config)
-    if name in _WITH_SETTINGS:
-        return _WITH_SETTINGS[name](config)
-    if name not in _MAKERS:
-        raise ConfigError(f"unknown environment '{name}'.{nearest(name, names())}")
-    return _MAKERS[name]()
-
-
-def names() -> tuple[str, ...]:
-    """All known environments, sorted."""
-    return tuple(sorted({*_MAKERS, *_WITH_SETTINGS}))
-
+if TYPE_CHECKING:
+    from muscope.config.environment import EnvironmentConfig
+    from muscope.envs.atari import Atari
+    from muscope.envs.base import (
+        Environment,
+        Spec,
+        Stacked,
+        State,
+        Trainable,
+        Transition,
+        training_view,
+    )
+    from muscope.envs.cart_pole import CartPole, CartPoleState
+    from muscope.envs.lunar_lander import LunarLander
+    from muscope.envs.registry import make, names, register
 
 __all__ = [
-    "ATARI",
     "Atari",
-    "AtariConfig",
     "CartPole",
     "CartPoleState",
     "Environment",
@@ -89,3 +42,20 @@ __all__ = [
     "register",
     "training_view",
 ]
+
+_HOMES = {
+    "muscope.config.environment": ("EnvironmentConfig",),
+    "muscope.envs.atari": ("Atari",),
+    "muscope.envs.cart_pole": ("CartPole", "CartPoleState"),
+    "muscope.envs.lunar_lander": ("LunarLander",),
+    "muscope.envs.registry": ("make", "names", "register"),
+}
+_HOME_OF = dict.fromkeys(__all__, "muscope.envs.base") | {
+    name: home for home, names_ in _HOMES.items() for name in names_
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

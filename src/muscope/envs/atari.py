@@ -1,7 +1,7 @@
 """Atari games: the emulator steps on the host, what the agent sees is made on the device.
 
 Source of the set-up: EfficientZero's (Ye et al. 2021), which the paper follows; the settings are
-:class:`muscope.envs.config.AtariConfig`.  Deterministic: no sticky actions, and only the
+:class:`AtariConfig`.  Deterministic: no sticky actions, and only the
 number of frames without action at the start varies games.  Nobody presses FIRE for the
 agent: in Breakout there is no ball before it does, after every life.  While the ball moves
 FIRE does what NOOP does, to the byte, so that of Figure 4's 256 action sequences at most 81
@@ -10,30 +10,62 @@ differ; each still counts as a sequence of its own, with its own probability and
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from muscope.config.base import Count, Settings
+from muscope.config.environment import HostConfig
 from muscope.envs.base import Spec
-from muscope.envs.config import AtariConfig, EnvironmentConfig
-from muscope.envs.emulator import Emulator, EmulatorMaker
+from muscope.envs.emulator import EmulatorMaker
 from muscope.envs.host import HostEnvironment, HostState, Layout
-from muscope.envs.simulator import check_restores
+from muscope.envs.trial import models
 
 SNAPSHOT_ROOM = 64  # bytes by which a snapshot may outgrow the first one
 
 
+@dataclass(frozen=True)
+class AtariConfig(Settings):
+    """How an Atari game is played and seen.
+
+    The defaults are EfficientZero's, which the paper says it follows.
+    """
+
+    section = "environment.options"
+
+    frame_size: Count = 96
+    """Height and width to which a screen is resized, by area."""
+    colour: Literal["rgb", "grey"] = "rgb"
+    """Three channels per frame, or one."""
+    frame_skip: Count = 4
+    """Emulated frames per agent step; the screen is the maximum of the last two."""
+    stack: Count = 4
+    """Frames in an observation."""
+    noop_max: Count = 30
+    """A game starts with 1 to this many emulated frames without action, drawn by ``reset``."""
+    time_limit: Count = 3_000
+    """Agent steps of a scored game; EfficientZero's last evaluation allows 27,000."""
+    training_time_limit: Count = 3_000
+    """Agent steps of a training game."""
+    ends_with_a_life: bool = True
+    """In training, losing a life is a termination; the game then goes on."""
+    clip_rewards: bool = True
+    """In training, a reward is its sign."""
+    host: HostConfig = field(default_factory=HostConfig)
+
+
 class Seen(NamedTuple):
-    """The last processed frames."""
+    """The last processed frames, and the lives that are left."""
 
     frames: UInt8[Array, "size size stack_channels"]
     """Oldest first; a game starts with copies of its first frame."""
     age: Int[Array, ""]
     """Frames among them that precede the newest in this game, 0 to stack - 1."""
+    lives: Int[Array, ""]
 
 
 class Atari(HostEnvironment):
@@ -41,48 +73,60 @@ class Atari(HostEnvironment):
 
     Args:
         game: its name in ALE.
-        name: its name in configs.
-        config: the environment's settings.
+        options: how it is played and seen.
+        name: its name in configs; ``atari:GAME`` by default.
 
     Raises:
         ConfigError: ale-py is missing, there is no such game, or it cannot be restored.
 
     """
 
-    def __init__(self, game: str, name: str, config: EnvironmentConfig):
-        atari = config.atari
-        maker = EmulatorMaker(game, atari.colour == "grey", atari.frame_skip)
-        num_actions, snapshot_bytes, screen = _measure(maker)
-        self.config: AtariConfig = atari
-        self.stack = atari.stack
-        self._channels = screen[-1]
-        size = atari.frame_size
-        self._rows, self._columns = area_weights(screen[0], size), area_weights(screen[1], size)
+    def __init__(self, game: str, options: AtariConfig | None = None, name: str | None = None):
+        self.options = options = options or AtariConfig()
+        maker = EmulatorMaker(game, options.colour == "grey", options.frame_skip)
+        emulator: Any = models(maker)[0]
+        first = emulator.reset(0)
+        height, width, self._channels = first.view.screen.shape
+        self.stack, size = options.stack, options.frame_size
+        self._rows, self._columns = area_weights(height, size), area_weights(width, size)
+        shape = (size, size, self._channels * self.stack)
         super().__init__(
-            Spec(name, num_actions, (size, size, self._channels * self.stack), atari.time_limit),
+            Spec(name or f"atari:{game}", emulator.num_actions, shape, options.time_limit),
             maker,
-            Layout(snapshot_bytes + SNAPSHOT_ROOM, screen, np.uint8, atari.noop_max),
-            config.host,
+            Layout.like(first, len(first.snapshot) + SNAPSHOT_ROOM, options.noop_max),
+            options.host,
         )
 
-    def seen(self, view: UInt8[Array, "height width channels"], memory: Seen | None) -> Seen:
-        """The stack with the resized screen as its newest frame."""
-        frame = resize(view, self._rows, self._columns)
+    def seen(self, view: Any, memory: Seen | None) -> Seen:
+        """The stack with the resized screen as its newest frame.
+
+        Args:
+            view: :class:`muscope.envs.emulator.Look`.
+            memory: the stack so far; None at a game's start.
+
+        """
+        frame = resize(view.screen, self._rows, self._columns)
         if memory is None:
-            return Seen(jnp.tile(frame, (1, 1, self.stack)), jnp.zeros((), jnp.int32))
+            age = jnp.zeros((), jnp.int32)
+            return Seen(jnp.tile(frame, (1, 1, self.stack)), age, view.lives)
         frames = jnp.concatenate([memory.frames[..., self._channels :], frame], axis=-1)
-        return Seen(frames, jnp.minimum(memory.age + 1, self.stack - 1))
+        return Seen(frames, jnp.minimum(memory.age + 1, self.stack - 1), view.lives)
 
     def observe(self, state: HostState) -> Float[Array, "size size stack_channels"]:
         """The last frames in [0, 1], channels last, oldest first."""
         return _scaled(state.memory.frames)
 
     def training(self) -> Atari:
-        """As agents learn it: ended by a lost life, rewards clipped, if the settings say so."""
-        config = self.config
-        return self.as_training(
-            config.ends_with_a_life, config.clip_rewards, config.training_time_limit
-        )
+        """As agents learn it: ended by a lost life, rewards clipped, if the options say so."""
+        return self.as_training(self.options.training_time_limit)
+
+    def ended(self, before: Seen, after: Seen) -> Bool[Array, ""]:
+        """Whether a life was lost that counts as the episode's end."""
+        return after.lives < before.lives if self.options.ends_with_a_life else jnp.array(False)
+
+    def reward(self, points: Float[Array, ""]) -> Float[Array, ""]:
+        """The points, or their sign."""
+        return jnp.sign(points) if self.options.clip_rewards else points
 
     def frame(self, state: HostState) -> UInt8[Array, "size size channels"]:
         """The newest frame."""
@@ -97,6 +141,16 @@ class Atari(HostEnvironment):
     ) -> Float[Array, "size size stack_channels"]:
         """The observation of a state whose last frames, oldest first, these are."""
         return _scaled(jnp.concatenate(list(frames), axis=-1))
+
+
+def game(name: str, options: AtariConfig) -> Atari:
+    """Any game, by its name in ALE."""
+    return Atari(name, options)
+
+
+def breakout(options: AtariConfig) -> Atari:
+    """The paper's game."""
+    return Atari("breakout", options, "breakout")
 
 
 def _scaled(frames: UInt8[Array, "..."]) -> Float[Array, "..."]:
@@ -128,12 +182,3 @@ def resize(
     half = jnp.einsum("ih,hwc->iwc", rows, pixels, precision=exact)
     full = jnp.einsum("jw,iwc->ijc", columns, half, precision=exact)
     return jnp.clip(jnp.round(full), 0, 255).astype(jnp.uint8)
-
-
-@functools.cache
-def _measure(maker: EmulatorMaker) -> tuple[int, int, tuple[Any, ...]]:
-    """Number of actions, snapshot bytes and screen shape, from an emulator that restores."""
-    emulator: Emulator = maker()
-    check_restores(emulator, maker.game, emulator.num_actions)
-    first = emulator.reset(0)
-    return emulator.num_actions, len(first.snapshot), first.view.shape

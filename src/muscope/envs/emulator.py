@@ -7,7 +7,7 @@ read before a frame has been emulated, because the one that a restored emulator 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,6 +16,15 @@ from muscope.envs.workers import HostStep
 from muscope.errors import ConfigError, nearest
 
 SEED = 0  # of the emulator's own random numbers, which nothing but its power-up uses
+
+
+class Look(NamedTuple):
+    """What there is to see of a game."""
+
+    screen: UInt8[np.ndarray, "height width channels"]
+    """The maximum of a step's last two frames."""
+    lives: np.int32
+    """Lives left; constant in a game without lives."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +47,7 @@ class EmulatorMaker:
 
 
 class Emulator:
-    """One emulator; a :class:`muscope.envs.workers.HostModel`.
-
-    A view is a screen UInt8[height width channels], the maximum of a step's last two frames.
+    """One emulator; a :class:`muscope.envs.workers.HostModel` whose views are :class:`Look` s.
 
     Attributes:
         num_actions: size of the game's minimal action set.
@@ -99,4 +106,5 @@ class Emulator:
     def _here(self, screen: np.ndarray, reward: float) -> HostStep:
         ale = self._ale
         snapshot = ale.cloneState().serialize()
-        return HostStep(snapshot, screen, float(reward), bool(ale.game_over()), ale.lives())
+        look = Look(screen, np.int32(ale.lives()))
+        return HostStep(snapshot, look, float(reward), bool(ale.game_over()))

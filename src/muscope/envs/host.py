@@ -17,21 +17,23 @@ a choice are computed; ``Layout.starts`` should be small enough for the memory, 
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
+from muscope.config.environment import HostConfig
 from muscope.envs.base import Resumed, Spec, Transition
-from muscope.envs.simulator import HostConfig, simulator
-from muscope.envs.workers import Maker, Work
-from muscope.errors import HostError
+from muscope.envs.simulator import simulator
+from muscope.envs.trial import check_restores
+from muscope.envs.workers import HostStep, Maker, Work
+from muscope.errors import ConfigError, HostError
+from muscope.host_call import host_call
+from muscope.host_call import host_errors as host_errors
 
 
 class Layout(NamedTuple):
@@ -39,10 +41,20 @@ class Layout(NamedTuple):
 
     snapshot_bytes: int
     """The longest snapshot."""
-    view_shape: tuple[int, ...]
-    view_dtype: Any
+    view: Any
+    """Shapes and types of :attr:`muscope.envs.workers.HostStep.view`: one
+    ``jax.ShapeDtypeStruct``, or a named tuple of them."""
     starts: int
     """Initial states; ``reset`` draws one of them evenly."""
+
+    @classmethod
+    def like(cls, step: HostStep, snapshot_bytes: int, starts: int) -> Layout:
+        """The layout of an environment whose steps look like this one."""
+        return cls(snapshot_bytes, _shapes(step.view), starts)
+
+
+def _shapes(view: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), view)
 
 
 class HostState(NamedTuple):
@@ -54,7 +66,6 @@ class HostState(NamedTuple):
     """Bytes of it that count."""
     memory: Any
     """What the agent has seen: pytree of arrays, see :meth:`HostEnvironment.seen`."""
-    lives: Int[Array, ""]
     over: Bool[Array, ""]
     """The game is over."""
     terminated: Bool[Array, ""]
@@ -63,28 +74,14 @@ class HostState(NamedTuple):
     """The game's own reward of the step that led here."""
 
 
-_failures: list[HostError] = []
-
-
-@contextlib.contextmanager
-def host_errors() -> Iterator[None]:
-    """Raise a failed callback's own error instead of the one that JAX makes of it."""
-    _failures.clear()
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if _failures:
-            raise _failures[-1] from error
-        raise
-
-
 AnyHost = TypeVar("AnyHost", bound="HostEnvironment")
 
 
 class HostEnvironment:
     """A host simulator as an environment; see :class:`muscope.envs.base.Environment`.
 
-    Subclasses say what the agent sees (:meth:`seen`, :meth:`observe`).
+    Subclasses say what the agent sees (:meth:`seen`, :meth:`observe`), and how a training view,
+    where there is one, differs from the game (:meth:`ended`, :meth:`reward`).
 
     Args:
         spec: of the environment.
@@ -92,20 +89,28 @@ class HostEnvironment:
         layout: sizes of its arrays.
         config: how it is run.
 
+    Raises:
+        ConfigError: the model is not deterministic or cannot be restored
+            (:mod:`muscope.envs.trial`), or does not fit the layout.
+
     """
 
     def __init__(self, spec: Spec, maker: Maker, layout: Layout, config: HostConfig):
+        trial = check_restores(maker, spec.name, spec.num_actions, layout.starts)
+        if _shapes(trial.first.view) != layout.view:
+            raise ConfigError(
+                f"'{spec.name}' shows {_shapes(trial.first.view)}; its layout says {layout.view}."
+            )
         self.spec = spec
         self.layout = layout
         self.simulator = simulator(maker, config)
-        self._ends_with_a_life = False
-        self._clips = False
+        self.in_training = False
 
-    def seen(self, view: Array, memory: Any) -> Any:
+    def seen(self, view: Any, memory: Any) -> Any:
         """What the agent has seen once ``view`` appears: by default the view itself.
 
         Args:
-            view: of the layout's shape and type.
+            view: of the layout's shapes and types.
             memory: what it had seen before; None after a reset.
 
         """
@@ -115,11 +120,25 @@ class HostEnvironment:
         """What the agent sees of ``state``."""
         return state.memory.astype(jnp.float32)
 
+    def ended(self, before: Any, after: Any) -> Bool[Array, ""]:
+        """Whether a step ends the training view's episode although the game goes on.
+
+        Args:
+            before: what had been seen, see :meth:`seen`.
+            after: what has been seen after the step.
+
+        """
+        return jnp.array(False)
+
+    def reward(self, points: Float[Array, ""]) -> Float[Array, ""]:
+        """The training view's reward for a step that scores ``points`` in the game."""
+        return points
+
     def reset(self, key: Key[Array, ""]) -> HostState:
         """Draw one of the initial states."""
         start = jax.random.randint(key, (), 0, self.layout.starts)
         landed = self._call(self._reset_on_host, start)
-        return self._state(landed, None, landed.over)
+        return self._state(landed, self.seen(landed.view, None), landed.over)
 
     def step(self, state: HostState, action: Int[Array, ""]) -> Transition:
         """s_{t+1} and r_t, computed by a worker."""
@@ -130,38 +149,33 @@ class HostEnvironment:
             jnp.asarray(action, jnp.int32),
             state.terminated,
         )
-        ended = landed.over
-        if self._ends_with_a_life:
-            ended |= landed.lives < state.lives
-        moved = self._state(landed, state.memory, ended)
+        memory = self.seen(landed.view, state.memory)
+        terminated, reward = landed.over, landed.reward
+        if self.in_training:
+            terminated |= self.ended(state.memory, memory)
+            reward = self.reward(reward)
+        moved = self._state(landed, memory, terminated)
         moved = jax.tree.map(lambda old, new: jnp.where(state.terminated, old, new), state, moved)
-        reward = jnp.sign(landed.reward) if self._clips else landed.reward
         reward = jnp.where(state.terminated, 0.0, reward)
         return Transition(moved, reward, moved.terminated)
 
-    def _state(self, landed: _Landed, memory: Any, terminated: Bool[Array, ""]) -> HostState:
+    @staticmethod
+    def _state(landed: _Landed, memory: Any, terminated: Bool[Array, ""]) -> HostState:
         return HostState(
-            landed.snapshot,
-            landed.length,
-            self.seen(landed.view, memory),
-            landed.lives,
-            landed.over,
-            terminated,
-            landed.reward,
+            landed.snapshot, landed.length, memory, landed.over, terminated, landed.reward
         )
 
-    def as_training(self: AnyHost, ends_with_a_life: bool, clips: bool, time_limit: int) -> AnyHost:
-        """The same game as a training problem, over the same states.
+    def as_training(self: AnyHost, time_limit: int) -> AnyHost:
+        """The same game as a training problem, over the same states; :meth:`ended` and
+        :meth:`reward` hold in it.
 
         Args:
-            ends_with_a_life: a lost life is a termination.
-            clips: the reward is its sign.
             time_limit: steps after which an episode is cut.
 
         """
         view = copy.copy(self)
         view.spec = self.spec._replace(time_limit=time_limit)
-        view._ends_with_a_life, view._clips = ends_with_a_life, clips
+        view.in_training = True
         return view
 
     def resume(self, state: HostState) -> Resumed:
@@ -169,38 +183,16 @@ class HostEnvironment:
         return Resumed(state._replace(terminated=state.over), state.over, state.points)
 
     def _call(self, on_host: Callable[..., None], *arguments: Array) -> _Landed:
-        """``on_host(outputs, *arguments)`` as an operation of the compiled program.
-
-        On the CPU the callback works on XLA's own buffers: ``jax.pure_callback`` would copy
-        inputs beyond 100 KB by a task for the very threads that wait for the callback, and hang.
-        """
+        """``on_host(outputs, *arguments)`` as an operation of the compiled program."""
         layout = self.layout
         shapes = _Landed(
             jax.ShapeDtypeStruct((layout.snapshot_bytes,), np.uint8),
             jax.ShapeDtypeStruct((), np.int32),
-            jax.ShapeDtypeStruct(layout.view_shape, layout.view_dtype),
+            layout.view,
             jax.ShapeDtypeStruct((), np.float32),
-            jax.ShapeDtypeStruct((), np.int32),
             jax.ShapeDtypeStruct((), np.bool_),
         )
-
-        def in_place(context: Any, outputs: _Landed, *inputs: Any) -> None:
-            on_host(_Landed(*map(np.asarray, outputs)), *map(np.asarray, inputs))
-
-        def by_copy(*inputs: Any) -> _Landed:
-            inputs = tuple(map(np.asarray, inputs))
-            batch = inputs[-1].shape
-            outputs = _Landed(*(np.empty(batch + s.shape, s.dtype) for s in shapes))
-            on_host(outputs, *inputs)
-            return outputs
-
-        return jax.lax.platform_dependent(
-            *arguments,
-            cpu=buffer_callback(in_place, shapes, vmap_method="broadcast_all"),
-            default=lambda *inputs: jax.pure_callback(
-                by_copy, shapes, *inputs, vmap_method="broadcast_all"
-            ),
-        )
+        return host_call(on_host, shapes, *arguments)
 
     def _reset_on_host(self, outputs: _Landed, start: np.ndarray) -> None:
         work = [Work(None, int(number)) for number in start.ravel()]
@@ -221,35 +213,36 @@ class HostEnvironment:
 
     def _run(self, outputs: _Landed, work: list[Work], lanes: Sequence[int] | np.ndarray) -> None:
         """Do the work and write result i into lane ``lanes[i]``; other lanes become 0."""
-        try:
-            steps = self.simulator(work)
-            longest = max((len(step.snapshot) for step in steps), default=0)
-            if longest > self.layout.snapshot_bytes:
-                raise HostError(
-                    f"{self.spec.name}: a snapshot of {longest} bytes does not fit into "
-                    f"{self.layout.snapshot_bytes}; its layout must allow for more."
-                )
-        except HostError as error:
-            _failures.append(error)
-            raise
-        flat = _Landed(
-            outputs.snapshot.reshape(-1, self.layout.snapshot_bytes),
-            outputs.length.reshape(-1),
-            outputs.view.reshape(-1, *self.layout.view_shape),
-            outputs.reward.reshape(-1),
-            outputs.lives.reshape(-1),
-            outputs.over.reshape(-1),
-        )
-        for array in flat:
+        steps = self.simulator(work)
+        longest = max((len(step.snapshot) for step in steps), default=0)
+        if longest > self.layout.snapshot_bytes:
+            raise HostError(
+                f"{self.spec.name}: a snapshot of {longest} bytes does not fit into "
+                f"{self.layout.snapshot_bytes}; its layout must allow for more."
+            )
+        self._write(outputs, steps, lanes)
+
+    def _write(
+        self, outputs: _Landed, steps: list[HostStep], lanes: Sequence[int] | np.ndarray
+    ) -> None:
+        """Results into their lanes of the callback's arrays."""
+        snapshots = outputs.snapshot.reshape(-1, self.layout.snapshot_bytes)
+        lengths, rewards = outputs.length.reshape(-1), outputs.reward.reshape(-1)
+        overs = outputs.over.reshape(-1)
+        views = [
+            array.reshape(-1, *shape.shape)
+            for array, shape in zip(
+                jax.tree.leaves(outputs.view), jax.tree.leaves(self.layout.view), strict=True
+            )
+        ]
+        for array in (snapshots, lengths, *views, rewards, overs):
             array[...] = 0
         for lane, step in zip(lanes, steps, strict=True):
             size = len(step.snapshot)
-            flat.snapshot[lane, :size] = np.frombuffer(step.snapshot, np.uint8)
-            flat.length[lane] = size
-            flat.view[lane] = step.view
-            flat.reward[lane] = step.reward
-            flat.lives[lane] = step.lives
-            flat.over[lane] = step.over
+            snapshots[lane, :size] = np.frombuffer(step.snapshot, np.uint8)
+            lengths[lane], rewards[lane], overs[lane] = size, step.reward, step.over
+            for array, part in zip(views, jax.tree.leaves(step.view), strict=True):
+                array[lane] = part
 
 
 class _Landed(NamedTuple):
@@ -259,5 +252,4 @@ class _Landed(NamedTuple):
     length: Any
     view: Any
     reward: Any
-    lives: Any
     over: Any

@@ -22,8 +22,6 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-
 from muscope.errors import HostError
 
 REPEATS = 3  # times that work is sent again after its worker died
@@ -36,13 +34,12 @@ class HostStep(NamedTuple):
 
     snapshot: bytes
     """All that the simulator's future depends on."""
-    view: np.ndarray
-    """What there is to see; always of one shape and type."""
+    view: Any
+    """What there is to see: an array, or a named tuple of arrays; always of the same shapes and
+    types."""
     reward: float
     over: bool
     """The game is over."""
-    lives: int
-    """Lives left; constant in a game without lives."""
 
 
 @runtime_checkable
@@ -114,7 +111,7 @@ class _Worker:
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                # A worker imports JAX with the package; it must never touch an accelerator.
+                # A model may import JAX; it must never touch an accelerator.
                 env={**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"},
             )
         self.link = Connection(ours.detach())

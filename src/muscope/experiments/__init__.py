@@ -1,1 +1,6 @@
-"""The paper's experiments: settings, run (checkpoints to a table) and plot (table to figure)."""
+"""The experiments: one module each, from checkpoints to a table, a picture and claims."""
+
+from muscope.experiments.base import Experiment, Tables, chosen, every
+from muscope.experiments.lab import Block, Scope
+
+__all__ = ["Block", "Experiment", "Scope", "Tables", "chosen", "every"]

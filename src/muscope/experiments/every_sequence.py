@@ -147,7 +147,7 @@ def _states(block: Block, settings: AllSequences, step: int, scored: EverySequen
         step,
         settings,
         state=np.arange(block.evaluate.states),
-        spearman=statistics.spearman(scored.log_probability, scored.error),
+        spearman=statistics.spearman(np.asarray(scored.log_probability), np.asarray(scored.error)),
         spread=np.std(scored.value, axis=-1),
         likely_error=likely / np.sum(probability, axis=-1),
         mean_error=np.mean(scored.error, axis=-1),
@@ -221,7 +221,7 @@ def caption(given: Tables) -> str:
     for step, spearman in zip(*statistics.curve(states, "spearman", "step"), strict=True):
         mean = f"{spearman.mean:+.2f}" if spearman.n else "undefined"
         some = "" if spearman.n == agents else f" ({spearman.n} agents)"
-        correlations.append(f"{mean} at {style.thousands(step)}{some}")
+        correlations.append(f"{mean} at {style.thousands(int(step))}{some}")
     return (
         f"All {len(statistics.values(table, 'rank'))} sequences of "
         f"{statistics.first(table, 'horizon')} actions from "

@@ -2,12 +2,13 @@
 
 from muscope.search.parts import Parts, learned_parts, mix_root_noise
 from muscope.search.policy import behaviour_logits, behaviour_policy, sample_action, temperature_at
-from muscope.search.tree import SearchConfig, SearchResult, search
+from muscope.search.simulation import SearchResult, search
+from muscope.search.tree import Tree
 
 __all__ = [
     "Parts",
-    "SearchConfig",
     "SearchResult",
+    "Tree",
     "behaviour_logits",
     "behaviour_policy",
     "learned_parts",

@@ -1,0 +1,254 @@
+"""Whether an environment keeps the rules of :mod:`muscope.envs.base`, tried before long work.
+
+Everything above ``envs/`` takes the rules for granted, and an environment that breaks one would
+train without an error and give figures that mean nothing.  Each refusal is one line that names
+the rule and the mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muscope.envs.base import Trainable
+from muscope.envs.host import host_errors
+from muscope.errors import ConfigError, MuscopeError
+
+LANES, STEPS = 8, 64  # of the trial
+TRUSTED = (
+    "muscope.envs.atari",
+    "muscope.envs.cart_pole",
+    "muscope.envs.lunar_lander.environment",
+)
+"""Modules of the environments that muscope's own tests try."""
+
+
+def check(environment: Any) -> None:
+    """Try an environment against every rule; muscope's own are trusted.
+
+    Args:
+        environment: what should be a :class:`muscope.envs.base.Environment`.
+
+    Raises:
+        ConfigError: it breaks one; the message names the rule and the mend.
+
+    """
+    if type(environment).__module__ in TRUSTED:
+        return
+    _check_spec(environment)
+    _check_shapes(environment)
+    if isinstance(environment, Trainable):
+        view = environment.training()
+        _check_spec(view)
+        _check_shapes(view)
+    _check_trial(environment)
+
+
+def _broken(environment: Any, what: str) -> ConfigError:
+    name = getattr(getattr(environment, "spec", None), "name", type(environment).__name__)
+    return ConfigError(f"environment '{name}': {what}.")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}"
+
+
+def _traced(environment: Any, name: str, function: Callable[..., Any], *given: Any) -> Any:
+    """``function(*given)``, where an error is the environment's."""
+    try:
+        return function(*given)
+    except MuscopeError:
+        raise
+    except Exception as error:
+        raise _broken(
+            environment, f"{name} cannot be traced by JAX: {_first_line(error)}"
+        ) from error
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def _check_spec(environment: Any) -> None:
+    for part in ("spec", "reset", "step", "observe"):
+        if not hasattr(environment, part):
+            raise _broken(environment, f"it has no {part}; see muscope.envs.base.Environment")
+    spec = environment.spec
+    fields = ("name", "num_actions", "observation_shape", "time_limit")
+    missing = [field for field in fields if not hasattr(spec, field)]
+    if missing:
+        raise _broken(environment, f"its spec has no {missing[0]}; make it a muscope.envs.Spec")
+    for field, least in (("num_actions", 1), ("time_limit", 1)):
+        if not _is_whole(getattr(spec, field), least):
+            value = getattr(spec, field)
+            raise _broken(environment, f"spec.{field} is {value!r}; it must be at least {least}")
+    shape = spec.observation_shape
+    if not (isinstance(shape, tuple) and all(_is_whole(size, 1) for size in shape)):
+        raise _broken(
+            environment, f"spec.observation_shape is {shape!r}; it must be a tuple of sizes"
+        )
+
+
+def _check_shapes(environment: Any) -> None:
+    """What the three functions give, without running them."""
+
+    def traced(name: str, *given: Any) -> Any:
+        function = getattr(environment, name)
+        return _traced(environment, name, lambda *x: jax.eval_shape(function, *x), *given)
+
+    state = traced("reset", jax.random.key(0))
+    if not jax.tree.leaves(state):
+        raise _broken(environment, "reset gives a state without arrays; a state holds all it needs")
+    _check_observation(environment, traced("observe", state))
+    moved = traced("step", state, jax.ShapeDtypeStruct((), jnp.int32))
+    for field in ("state", "reward", "terminated"):
+        if not hasattr(moved, field):
+            kind = type(moved).__name__
+            raise _broken(environment, f"step gives a {kind}; return a muscope.envs.Transition")
+    _check_same(environment, state, moved.state)
+    if not _is_array(moved.reward, (), jnp.floating):
+        raise _broken(
+            environment, f"step's reward is {_kind(moved.reward)}; it must be one float (shape ())"
+        )
+    if not _is_array(moved.terminated, (), jnp.bool_):
+        raise _broken(
+            environment,
+            f"step's terminated is {_kind(moved.terminated)}; it must be one bool (shape ())",
+        )
+
+
+def _check_observation(environment: Any, seen: Any) -> None:
+    shape = tuple(environment.spec.observation_shape)
+    if not isinstance(seen, jax.ShapeDtypeStruct):
+        raise _broken(
+            environment,
+            f"observe gives a {type(seen).__name__}; it must be one array: join its parts, for "
+            "instance with jnp.concatenate",
+        )
+    if not _is_array(seen, shape, jnp.floating):
+        raise _broken(
+            environment,
+            f"observe gives {_kind(seen)}; by spec.observation_shape it must be floats of shape "
+            f"{shape}",
+        )
+
+
+def _check_same(environment: Any, before: Any, after: Any) -> None:
+    """A stepped state has the structure, shapes and types of one that reset gives."""
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        raise _broken(
+            environment, "step gives a state of another structure than reset; use one class"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(before)
+    for (path, old), new in zip(leaves, jax.tree.leaves(after), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            where = f"state{jax.tree_util.keystr(path)}"
+            raise _broken(environment, f"step makes {where} {_kind(new)}; reset gives {_kind(old)}")
+
+
+def _is_array(value: Any, shape: tuple[int, ...], kind: Any) -> bool:
+    return (
+        isinstance(value, jax.ShapeDtypeStruct)
+        and value.shape == shape
+        and jnp.issubdtype(value.dtype, kind)
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"a {type(value).__name__}"
+
+
+class _Trail(NamedTuple):
+    """Random play, [STEPS + 1, LANES] and [STEPS, LANES]; a game that ends is stepped further."""
+
+    observation: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+
+
+def _check_trial(environment: Any) -> None:
+    """Random games: finite, absorbing at the end, and the same when played again."""
+    play = _player(environment)
+    trail = _played(environment, play)
+    _check_finite(environment, trail)
+    _check_end(environment, trail)
+    for again in (_played(environment, play), _played(environment, _player(environment))):
+        _check_repeats(environment, trail, again)
+
+
+def _player(environment: Any) -> Callable[..., Any]:
+    """A program of its own, so that random numbers drawn by Python while JAX traces show."""
+
+    def play(keys: Any, actions: Any) -> Any:
+        def step(states: Any, chosen: Any) -> Any:
+            moved = jax.vmap(environment.step)(states, chosen)
+            seen = jax.vmap(environment.observe)(moved.state)
+            return moved.state, _Trail(seen, moved.reward, moved.terminated)
+
+        states = jax.vmap(environment.reset)(keys)
+        return jax.vmap(environment.observe)(states), jax.lax.scan(step, states, actions)[1]
+
+    return jax.jit(play)
+
+
+def _played(environment: Any, play: Callable[..., Any]) -> _Trail:
+    rng = np.random.default_rng(0)
+    actions = rng.integers(environment.spec.num_actions, size=(STEPS, LANES), dtype=np.int32)
+    keys = jax.random.split(jax.random.key(0), LANES)
+
+    def run() -> _Trail:
+        with host_errors():
+            first, trail = jax.device_get(play(keys, actions))
+        seen = np.concatenate([first[None], trail.observation])
+        return _Trail(seen, trail.reward, trail.terminated)
+
+    return _traced(environment, "step", run)
+
+
+def _check_finite(environment: Any, trail: _Trail) -> None:
+    for name, values in (("observe", trail.observation), ("step's reward", trail.reward)):
+        wrong = ~np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=-1)
+        if wrong.any():
+            t = int(np.flatnonzero(wrong.any(axis=1))[0]) + (values is trail.reward)
+            raise _broken(
+                environment, f"{name} is not finite after {t} random steps; bound what grows"
+            )
+
+
+def _check_end(environment: Any, trail: _Trail) -> None:
+    """A terminated state stays as it is, at reward 0."""
+    was = trail.terminated[:-1]
+    moved = np.any(
+        (trail.observation[1:-1] != trail.observation[2:]).reshape(*was.shape, -1), axis=-1
+    )
+    for what, wrong in (
+        ("becomes alive again", was & ~trail.terminated[1:]),
+        ("gives a reward that is not 0", was & (trail.reward[1:] != 0)),
+        ("changes", was & moved),
+    ):
+        if wrong.any():
+            raise _broken(
+                environment,
+                f"a terminated state that is stepped {what}; termination is absorbing: return the "
+                "same state, reward 0 and terminated true (jnp.where on the old terminated)",
+            )
+
+
+def _check_repeats(environment: Any, trail: _Trail, again: _Trail) -> None:
+    if not np.array_equal(trail.observation[0], again.observation[0]):
+        raise _broken(environment, "reset gives another state for the same key; use the key alone")
+    names = {"observation": "observations", "reward": "rewards", "terminated": "ends"}
+    for name, words in names.items():
+        if not np.array_equal(getattr(trail, name), getattr(again, name)):
+            raise _broken(
+                environment,
+                f"the same states and actions gave other {words} the second time; step must depend "
+                "on its arguments alone, randomness belongs into reset",
+            )
