@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -118,14 +117,8 @@ def play_prior(
 def run(block: Block, settings: Planning, step: int) -> Tables:
     """All planners and baselines at one checkpoint."""
     agents, keys = block.at(step), block.keys(0, STREAM)
-<<<<<<< HEAD
-    length: dict[str, Any] = {"episodes": settings.episodes, "steps": settings.steps}
-    prior = block.call(play_prior, agents, keys, **length)
-    parts = _part_per_half(block, settings, step, prior, "none", BASELINES)
-=======
     scores = block.call(play_prior, agents, keys, episodes=settings.episodes, steps=settings.steps)
     parts = _part_per_half(block, settings, step, scores, "none", BASELINES)
->>>>>>> h5
     for model in MODELS:
         for leaf in settings.leaves:
             for budget in settings.simulations:
