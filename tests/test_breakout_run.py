@@ -14,8 +14,7 @@ from muscope.config.environment import EnvironmentConfig
 from muscope.envs import episode, training_view
 from muscope.errors import ConfigError
 from muscope.evaluation.sequences import true_tree
-from muscope.experiments import cost
-from muscope.experiments.evaluate import EXPERIMENTS
+from muscope.experiments import cost, registry
 from muscope.learning import replay
 from muscope.storage import checkpoint
 from muscope.training.population import Population
@@ -44,7 +43,7 @@ def small(tiny):
         ),
         loss=LossConfig(unroll=2, n_step=2),
         train=dataclasses.replace(tiny.train, agents=1, steps=8, checkpoints=(0, 8)),
-        evaluate=dataclasses.replace(tiny.evaluate, sequence_horizon=2),
+        experiments={**tiny.experiments, "figure4": {"horizon": 2}},
     )
 
 
@@ -149,7 +148,7 @@ def test_a_study_of_breakout_runs_to_its_report(small, tmp_path):
     run = muscope.train(small, tmp_path / "run")
     assert run.steps() == (0, 8)
     muscope.evaluate(run)
-    for experiment in EXPERIMENTS.values():
+    for experiment in registry.everything().values():
         for name in experiment.files:
             assert run.table_path(name).exists()
     muscope.report(run)

@@ -21,11 +21,11 @@ import torch_files
 
 from muscope import envs, foreign
 from muscope.agent.base import Agent
+from muscope.config import SearchConfig
 from muscope.envs.base import Spec
 from muscope.errors import CheckpointError, ConfigError
 from muscope.evaluation.play import GREEDY, muzero_policy, play, prior_policy
 from muscope.foreign import lightzero, michaelnny, muzero_general
-from muscope.search import SearchConfig
 
 NETWORKS = np.load(Path(__file__).parent / "data" / "foreign_networks.npz")
 SHARED = Path(__file__).parents[2] / "shared" / "foreign"

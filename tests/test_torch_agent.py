@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from muscope.agent.base import Agent, Prediction
+from muscope.config import SearchConfig
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, HostError
 from muscope.foreign import TorchAgent, TorchModules
 from muscope.host_call import host_errors
-from muscope.runtime import agents_mesh, over_agents
-from muscope.search import SearchConfig, learned_parts, search
+from muscope.runtime import agents_mesh, map_agents
+from muscope.search import learned_parts, search
 
 torch = pytest.importorskip("torch")
 
@@ -111,7 +112,7 @@ def test_a_population_over_two_devices(data):
     """Four agents on two devices: each lane is its own agent's, whatever the nesting."""
     networks = [Network(seed) for seed in range(4)]
     population = TorchAgent([n.modules_ for n in networks], SPEC)
-    run = over_agents(
+    run = map_agents(
         lambda agent, x, a: jax.vmap(lambda x, a: unrolled(agent, x, a))(x, a), agents_mesh(4), 3
     )
     ours = run(population, *data)
@@ -220,7 +221,7 @@ def test_large_batches_do_not_hang():
     network = Network(0)
     agents = TorchAgent([network.modules_] * 2, SPEC)
     observations = jax.random.normal(jax.random.key(0), (2, 30_000, 2, 2))
-    run = over_agents(
+    run = map_agents(
         lambda agent, x: jax.vmap(lambda x: agent.predict(agent.represent(x)).value)(x),
         agents_mesh(2),
         2,

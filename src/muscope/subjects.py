@@ -224,7 +224,7 @@ class GivenSubject(Subject):
 
 
 def subject(
-    agents: Agent | Sequence[Agent] | Mapping[int, Agent | Sequence[Agent]],
+    agents: Any,
     environment: Environment | EnvironmentConfig | str,
     *,
     name: str = "subject",
@@ -238,7 +238,7 @@ def subject(
     Args:
         agents: one agent, several of one kind (with arrays of equal shapes), or either by training
             step.  An agent is a pytree with ``represent``, ``step`` and ``predict``; see
-            :class:`muscope.agent.Agent`.
+            :class:`muscope.agent.Agent`.  One with a function ``members`` stands for several.
         environment: the true environment, or its name or settings.
         name: for tables and the report.
         discount: gamma that the agents were trained with.
@@ -278,7 +278,10 @@ def subject(
 
 
 def _population(given: Any) -> list[Agent]:
-    return list(given) if isinstance(given, list | tuple) and not _is_agent(given) else [given]
+    """The agents one by one; some kinds of agent stand for a whole population."""
+    if isinstance(given, list | tuple) and not _is_agent(given):
+        return list(given)
+    return given.members() if callable(getattr(given, "members", None)) else [given]
 
 
 def _is_agent(given: Any) -> bool:
@@ -345,10 +348,15 @@ def digest(tree: Any) -> str:
         name = jax.tree_util.keystr(path)
         total.update(json.dumps([name, str(array.dtype), array.shape]).encode())
         total.update(np.ascontiguousarray(array).tobytes())
-    extra = getattr(tree, "digest", None)  # Of parameters that live elsewhere, as PyTorch's do.
-    if callable(extra):
-        total.update(str(extra()).encode())
+    # Some parameters live elsewhere, as PyTorch's do.
+    for part in jax.tree.leaves(tree, is_leaf=_has_digest):
+        if _has_digest(part):
+            total.update(part.digest().encode())
     return total.hexdigest()
+
+
+def _has_digest(part: Any) -> bool:
+    return callable(getattr(part, "digest", None))
 
 
 __all__ = ["RunSubject", "Subject", "digest", "subject"]

@@ -8,6 +8,7 @@ next latent state, the reward, the policy and the value at once, and ``predict``
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -84,6 +85,14 @@ class TorchAgent(eqx.Module):
         self.host = _Host(agents, spec, device, threads)
         self.index = jnp.zeros((), jnp.int32) if single else jnp.arange(len(agents))
 
+    def members(self) -> list[TorchAgent]:
+        """The agents of a population, each by itself."""
+        return [eqx.tree_at(lambda a: a.index, self, i) for i in jnp.atleast_1d(self.index)]
+
+    def digest(self) -> str:
+        """SHA-256 of all agents' parameters, which live in PyTorch."""
+        return self.host.digest()
+
     def represent(self, observation: Float[Array, "..."]) -> TorchLatent:
         """h, and f of it."""
         return host_call(self.host.represent, self.host.latent, self.index, observation)
@@ -127,6 +136,17 @@ class _Host:
                     f"agent {number}'s latent states have other shapes than agent 0's: "
                     f"{_words(latent.z)}, not {_words(self.latent.z)}."
                 )
+
+    def digest(self) -> str:
+        """Of the parameters and buffers of every module, in order."""
+        total = hashlib.sha256()
+        for module in (module for agent in self._agents for module in agent):
+            owner = getattr(module, "__self__", module)
+            if isinstance(owner, self._torch.nn.Module):
+                for name, tensor in sorted(owner.state_dict().items()):
+                    total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+                    total.update(tensor.cpu().numpy().tobytes())
+        return total.hexdigest()
 
     def _trial(self, agent: TorchModules, spec: Spec) -> tuple[TorchLatent, Any]:
         """The shapes of one lane's latent state and prediction, and the tensors' types."""
