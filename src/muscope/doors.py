@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from muscope import envs, foreign, plugins
 from muscope.config import EnvironmentConfig, SearchConfig
-from muscope.errors import ConfigError, nearest
+from muscope.errors import ConfigError, MuscopeError, nearest
 from muscope.subjects import Subject, subject
 
 
@@ -38,12 +40,22 @@ def find(name: str, environment: str = "") -> Subject:
         )
     made = plugins.load(name)
     if not isinstance(made, Subject) and callable(made):
-        made = made()
+        made = _made(name, made)
     if not isinstance(made, Subject):
         raise ConfigError(
             f"{name} gives a {type(made).__name__}; it must be a subject: see muscope.subject."
         )
     return made
+
+
+def _made(name: str, maker: Callable[[], Any]) -> Any:
+    try:
+        return maker()
+    except MuscopeError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ConfigError(f"{name} failed to make a subject: {reason}") from error
 
 
 def from_checkpoint(reader: str, path: Path, environment: str = "") -> Subject:

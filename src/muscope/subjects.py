@@ -178,7 +178,7 @@ class GivenSubject(Subject):
 
     def __init__(
         self,
-        agents: Mapping[int, Sequence[Agent]],
+        agents: Mapping[int, Sequence[Any]],
         environment: Environment,
         *,
         name: str,
@@ -277,18 +277,14 @@ def subject(
     )
 
 
-def _population(given: Any) -> list[Agent]:
+def _population(given: Any) -> list[Any]:
     """The agents one by one; some kinds of agent stand for a whole population."""
-    if isinstance(given, list | tuple) and not _is_agent(given):
+    if isinstance(given, list) or type(given) is tuple:
         return list(given)
     return given.members() if callable(getattr(given, "members", None)) else [given]
 
 
-def _is_agent(given: Any) -> bool:
-    return all(hasattr(given, name) for name in ("represent", "step", "predict"))
-
-
-def _stacked(agents: Sequence[Agent]) -> Agent:
+def _stacked(agents: Sequence[Any]) -> Agent:
     """Agents as one, with a leading [P] axis on every array.
 
     Raises:

@@ -15,6 +15,13 @@ from muscope.envs.base import Environment
 from muscope.errors import ConfigError
 
 TRIAL = 16  # states whose outputs are looked at
+OUTPUTS = (
+    "represent's latent state",
+    "step's latent state",
+    "step's reward",
+    "predict's policy and value",
+    "predict's policy and value after a step",
+)
 
 
 def check_agents(agents: Agent, environment: Environment) -> None:
@@ -35,19 +42,14 @@ def check_agents(agents: Agent, environment: Environment) -> None:
     states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), TRIAL))
     actions = jnp.arange(TRIAL) % environment.spec.num_actions
 
-    def outputs(agent: Agent, state: Any, action: Array) -> dict[str, Any]:
+    def outputs(agent: Agent, state: Any, action: Array) -> tuple[Any, ...]:
         z = agent.represent(environment.observe(state))
         following, reward = agent.step(z, action)
-        return {
-            "represent's latent state": z,
-            "step's latent state": following,
-            "step's reward": reward,
-            "predict's policy and value": agent.predict(z),
-            "predict's policy and value after a step": agent.predict(following),
-        }
+        return z, following, reward, agent.predict(z), agent.predict(following)
 
     population = jax.vmap(jax.vmap(outputs, in_axes=(None, 0, 0)), in_axes=(0, None, None))
-    for what, arrays in jax.device_get(jax.jit(population)(agents, states, actions)).items():
+    given = jax.device_get(jax.jit(population)(agents, states, actions))
+    for what, arrays in zip(OUTPUTS, given, strict=True):
         for array in jax.tree.leaves(arrays):
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 agent = int(np.argwhere(~np.isfinite(array))[0][0])
