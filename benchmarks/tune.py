@@ -1,6 +1,6 @@
 """Try settings: greedy return through training for several agents at once.
 
-    python benchmarks/tune.py [cart-pole] [--preset quick] [--agents 4] [--steps 4000] \
+    python benchmarks/tune.py cart-pole [--preset quick] [--agents 4] [--steps 4000] \
         [--schedule 0] [--every 500] [--seed 100] [search.simulations=25 loss.n_step=5 ...]
 
 Trains one population with the preset's settings and the given changes (values are JSON) and
@@ -62,7 +62,7 @@ def newest(state: AgentState) -> tuple[Array, Array]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("environment", nargs="?", choices=sorted(SOLVED), default="cart-pole")
+    parser.add_argument("environment", choices=sorted(SOLVED))
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--agents", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4000)

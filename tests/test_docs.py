@@ -4,15 +4,31 @@ import inspect
 import pkgutil
 import re
 import tomllib
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import muscope
+from muscope import plugins
+from muscope.cli import SUMMARY
+from muscope.config import Config
+from muscope.envs.registry import options_class
+from muscope.experiments import registry
+from muscope.reporting import columns
 
 ROOT = Path(__file__).parent.parent
+COMMANDS = set(re.findall(r"^  muscope (\w+)", SUMMARY, re.MULTILINE))
+WIDTH = 120
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+def code_of(page):
+    """The blocks and spans of a page's code."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    outside = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [*blocks, *re.findall(r"`([^`]+)`", outside)]
 
 
 def modules():
@@ -59,8 +75,45 @@ def test_commands_named_in_the_docs_exist():
     for page in PAGES:
         for script in re.findall(r"python (benchmarks/\w+\.py)", page.read_text()):
             assert (ROOT / script).exists(), f"{page.name} names {script}"
-        for command in re.findall(r"^muscope (\w+)|`muscope (\w+)", page.read_text(), re.MULTILINE):
-            assert "".join(command) in {"study", "train", "evaluate", "claims", "report", "film"}
+        code = "\n".join(code_of(page))
+        for command in re.findall(r"^muscope (\w+)", code, re.MULTILINE):
+            assert command in COMMANDS, f"{page.name} names muscope {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_lines_outside_tables_wrap(page):
+    lines = enumerate(page.read_text().splitlines(), 1)
+    long = [number for number, line in lines if len(line) > WIDTH and not line.startswith("|")]
+    assert not long, f"{page.name} has lines of more than {WIDTH} characters: {long}"
+
+
+def test_the_tables_columns_are_those_of_the_schemas():
+    written = (ROOT / "docs" / "tables.md").read_text()
+    assert columns.COMMAND in written
+    assert written == columns.page(), f"docs/tables.md is not current; run: {columns.COMMAND}"
+
+
+def test_examples_are_as_long_as_the_guide_says():
+    guide = (ROOT / "docs" / "your-own.md").read_text()
+    rows = re.findall(r"\(\.\./examples/(\w+\.py)\) \| (\d+) \|", guide)
+    assert len(rows) == len(list((ROOT / "examples").glob("*.py")))
+    for name, lines in rows:
+        assert len((ROOT / "examples" / name).read_text().splitlines()) == int(lines), name
+
+
+def test_settings_named_in_the_docs_exist():
+    experiments = [plugins.load(source).settings for source in registry.OWN]
+    sections = [type(section) for section in vars(Config()).values() if is_dataclass(section)]
+    known = {cls.section: {f.name for f in fields(cls)} for cls in (*sections, *experiments)}
+    options = [options_class(name) for name in ("breakout", "lunar-lander", "gymnasium:Any-v0")]
+    known["environment.options"] = {f.name for cls in options for f in fields(cls)} | {"NAME"}
+    some = "|".join(sorted(map(re.escape, known), reverse=True))  # The longer name first.
+    names = re.compile(rf"(?<![\w/.])({some})\.([\w-]+)(\*?)")
+    for page in PAGES:
+        for section, name, star in names.findall("\n".join(code_of(page))):
+            name = name.replace("-", "_")
+            fits = [field for field in known[section] if star and field.startswith(name)]
+            assert fits or name in known[section], f"{page.name} names {section}.{name}"
 
 
 def test_the_readmes_python_runs(tiny, tmp_path, monkeypatch, capsys):

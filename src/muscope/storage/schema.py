@@ -70,5 +70,6 @@ class Schema:
         """The columns as a table of a document."""
         lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
         for c in self.columns:
-            lines.append(f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning} |")
+            meaning = c.meaning.replace("|", "\\|")  # A bare one would end the cell.
+            lines.append(f"| `{c.name}` | {c.type} | {c.unit} | {meaning} |")
         return "\n".join(lines)
