@@ -92,7 +92,7 @@ class _Study:
 
     preset: str = "quick"
     """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
-    has gpu (one GPU, 25 minutes)."""
+    has gpu (one GPU, 25 minutes), environments that nobody has tuned only quick."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run's directory; by default runs/ENV-PRESET-seedSEED."""
     figures: str = "all"
@@ -180,7 +180,7 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str
     base = stages.resolved(presets.preset(environment, _value_of("--preset", rest) or "quick"))
     if not presets.has_preset(environment):
         print(
-            f"muscope: nobody has chosen settings for '{environment}'; Cart Pole's are taken "
+            f"muscope: nobody has chosen settings for '{environment}'; general ones are taken "
             f"('muscope {command} {environment} --help' lists them).",
             file=sys.stderr,
         )
@@ -257,7 +257,7 @@ class _Examine:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The folder to fill; by default runs/ and the agent's name."""
     environment: str = ""
-    """Of an agent read from a file: its environment's name, where the file does not tell."""
+    """Of another package's checkpoint: an environment to play in other than its own game."""
     figures: str = "all"
     """Which figures: numbers or names with commas between, such as 2,3,endings, or your own
     (my_figure.py:EXPERIMENT); or all."""

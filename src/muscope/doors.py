@@ -23,7 +23,7 @@ def find(name: str, environment: str = "") -> Subject:
     Args:
         name: ``my_agent.py:NAME`` or ``package.module:NAME``, a :class:`Subject` or a function
             without arguments that makes one; or ``READER:FILE``, another package's checkpoint.
-        environment: of a checkpoint that does not tell which one it is for.
+        environment: to play a checkpoint's agent in another one than its own game.
 
     Raises:
         ConfigError: there is nothing of that name, or it is no subject.
@@ -66,14 +66,14 @@ def from_checkpoint(reader: str, path: Path, environment: str = "") -> Subject:
     Args:
         reader: one of :data:`muscope.foreign.READERS`.
         path: the checkpoint.
-        environment: its name; by default the game that the agent's sizes tell.
+        environment: the name of another one than the game that the agent's sizes tell.
 
     Raises:
-        ConfigError: the sizes tell no game and no environment is given, or it does not fit.
+        ConfigError: the sizes tell none of the package's games, or the environment does not fit.
         CheckpointError: the checkpoint cannot be read.
 
     """
-    agent, game = foreign.load(reader, path)
+    agent, game, step = foreign.load(reader, path)
     if game is None:
         raise ConfigError(
             f"{path} does not tell which game of {reader} it is for; make a subject of it in "
@@ -88,7 +88,7 @@ def from_checkpoint(reader: str, path: Path, environment: str = "") -> Subject:
     if reader in foreign.HISTORIES:
         world = plugins.load(foreign.HISTORIES[reader])(world, game.plain("observations"))
     return subject(
-        agent,
+        {step: agent},
         world,
         name=f"{reader}-{path.stem}",
         discount=game.plain("discount"),

@@ -330,7 +330,7 @@ def preset(environment: str, name: str = "quick") -> Config:
             like, environment=dataclasses.replace(like.environment, name=environment)
         )
     own = environments.presets_of(environment)
-    known = sorted(own) or sorted(PRESETS.get(environment, {})) or ["quick"]
+    known = sorted({*PRESETS.get(environment, {"quick": None}), *own})
     if name not in known:
         raise ConfigError(f"unknown preset '{name}'.{nearest(name, known)}")
     if name in own:
@@ -347,7 +347,7 @@ def has_preset(environment: str) -> bool:
 
 
 def defaults(environment: str) -> Config:
-    """Settings for an environment that nobody has tuned: those of Cart Pole's quick study, with
+    """Settings for an environment that nobody has tuned: a quick study like Cart Pole's, with
     wider supports, and sizes that its actions and its simulator allow.
 
     Raises:

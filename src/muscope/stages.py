@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from muscope import envs, runtime
+from muscope.agent import networks
 from muscope.agent.check import check_agents
 from muscope.config import Config, EvaluateConfig, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.contract import check as check_environment
-from muscope.envs.registry import resolved_options
+from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import RunError
 from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
@@ -78,14 +79,16 @@ def resolved(config: Config) -> Config:
 
     """
     environment = config.environment
-    options = resolved_options(environment)
+    options, name = resolved_options(environment), absolute(environment.name)
+    kind = networks.absolute(config.network.kind)
     experiments = dict(config.experiments)
     for name, experiment in registry.everything().items():
         given = from_dict(experiments.get(name, {}), experiment.settings, name)
         experiments[name] = to_dict(given)
     return dataclasses.replace(
         config,
-        environment=dataclasses.replace(environment, options=options),
+        environment=dataclasses.replace(environment, name=name, options=options),
+        network=dataclasses.replace(config.network, kind=kind),
         experiments=experiments,
     )
 

@@ -20,6 +20,7 @@ from muscope import envs
 from muscope.agent import Agent, networks
 from muscope.config import EnvironmentConfig, SearchConfig, to_dict, trained_alike
 from muscope.envs import Environment
+from muscope.envs.registry import label
 from muscope.errors import CheckpointError, ConfigError
 from muscope.search import temperature_at
 from muscope.storage import checkpoint
@@ -97,7 +98,7 @@ class Subject:
         unknown = sorted(set(wanted) - set(self.steps))
         if unknown:
             raise ConfigError(
-                f"{setting} names {unknown}; the run has checkpoints at {list(self.steps)}."
+                f"{setting} names {unknown}; there are checkpoints at {list(self.steps)}."
             )
         return tuple(sorted(set(wanted)))
 
@@ -142,7 +143,7 @@ class RunSubject(Subject):
 
     @property
     def environment_name(self) -> str:
-        return self.config.environment.name
+        return label(self.config.environment)
 
     def load(self, step: int) -> Agent:
         config, path = self.config, self.run.checkpoint_path(step)
@@ -237,8 +238,8 @@ def subject(
 
     Args:
         agents: one agent, several of one kind (with arrays of equal shapes), or either by training
-            step.  An agent is a pytree with ``represent``, ``step`` and ``predict``; see
-            :class:`muscope.agent.Agent`.  One with a function ``members`` stands for several.
+            step (1 if none is given; 0 means untrained).  An agent is a pytree with ``represent``,
+            ``step`` and ``predict``; see :class:`muscope.agent.Agent`.  One with a function ``members`` stands for several.
         environment: the true environment, or its name or settings.
         name: for tables and the report.
         discount: gamma that the agents were trained with.
@@ -253,7 +254,7 @@ def subject(
     """
     if isinstance(environment, str | EnvironmentConfig):
         environment = envs.make(environment)
-    by_step = agents if isinstance(agents, Mapping) else {0: agents}
+    by_step = agents if isinstance(agents, Mapping) else {1: agents}
     populations = {step: _population(given) for step, given in by_step.items()}
     sizes = {len(population) for population in populations.values()}
     if len(sizes) != 1 or 0 in sizes:

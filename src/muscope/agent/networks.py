@@ -190,6 +190,11 @@ def _kind(name: str) -> _Kind:
     raise ConfigError(f"unknown network '{name}'.{nearest(name, _KINDS)}")
 
 
+def absolute(name: str) -> str:
+    """The same kind's name from any working directory."""
+    return plugins.absolute(name) if name not in _KINDS and plugins.is_source(name) else name
+
+
 def in_turn(config: NetworkConfig, platform: str) -> bool:
     """Whether agents on one device are better run one after the other than side by side."""
     return platform == "cpu" and _kind(config.kind).in_turn_on_cpu

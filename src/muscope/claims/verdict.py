@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -121,8 +122,10 @@ def judge_tables(folder: Folder, claims: Sequence[Claim]) -> pa.Table:
     """
     known = [name for name in folder.tables() if name != SCHEMA.name]
     if not known:
-        raise RunError(f"{folder.path} has no tables; run 'muscope evaluate' on it first.")
-    settings = tables.settings_of(tables.read(folder.table_path(known[0])))
+        raise RunError(
+            f"{folder.path} has no tables; 'muscope evaluate' or 'muscope examine' makes them."
+        )
+    settings = _settings(folder, known)
     about = tables.about(folder.table_path(known[0]))
     agents, steps = int(about["agents"]), int(about["training_steps"])
     judged = []
@@ -134,12 +137,26 @@ def judge_tables(folder: Folder, claims: Sequence[Claim]) -> pa.Table:
             cells = Cells(claim.table, table, agents, steps)
             judged.append(judge(claim, cells, settings["evaluate_seed"]))
         else:
-            note = f"no table {claim.table}; 'muscope evaluate' makes it"
+            note = f"no table {claim.table}; evaluating its figure makes it"
             judged.append(_missing(claim, agents, note))
     columns = {name: [row[name] for row in judged] for name in SCHEMA.names}
     table = tables.make(SCHEMA, columns, settings)
     tables.write(folder.table_path(SCHEMA.name), table, {})
     return table
+
+
+def _settings(folder: Folder, known: Sequence[str]) -> dict[str, Any]:
+    """What all tables of an examination share, with the settings of every experiment."""
+    everything: dict[str, Any] = {}
+    for name in known:
+        settings = tables.settings_of(tables.read(folder.table_path(name)))
+        everything |= json.loads(settings["config"])
+    simulations = everything["search"]["simulations"]  # Some tables have a column of that name.
+    return {
+        **settings,
+        "simulations": simulations,
+        "config": json.dumps(everything, sort_keys=True),
+    }
 
 
 def as_text(table: pa.Table) -> str:

@@ -122,6 +122,17 @@ def resolved_options(config: EnvironmentConfig) -> dict[str, Any]:
     return to_dict(from_dict(given, cls, "environment.options")) if cls else given
 
 
+def absolute(name: str) -> str:
+    """The same environment's name from any working directory."""
+    return plugins.absolute(name) if _entry(name).make == name else name
+
+
+def label(config: EnvironmentConfig) -> str:
+    """How tables call an environment: its registered name, or what a user's own calls itself."""
+    own = _entry(config.name).make == config.name
+    return make(config).spec.name if own else config.name
+
+
 def presets_of(name: str) -> Mapping[str, Mapping[str, Any]]:
     """The settings that an environment's maker brings along, by preset; empty if none."""
     return getattr(_entry(name).maker(), "presets", {})

@@ -10,6 +10,7 @@ from muscope import plugins
 from muscope.agent.base import Agent
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, nearest
+from muscope.foreign import torch_file
 from muscope.foreign.base import ForeignAgent
 from muscope.foreign.games import GAMES, Game, Sourced, game_of
 from muscope.foreign.torch_agent import TorchAgent, TorchModules
@@ -35,6 +36,12 @@ class Foreign(NamedTuple):
     """In the game's own units of reward."""
     game: Game | None
     """The package's own game that it was trained on, as far as its sizes tell."""
+    step: int
+    """Training steps that it has seen; 1 if the file does not say."""
+
+
+COUNTERS = ("training_step", "train_steps", "last_iter")
+"""What the packages call the number of training steps in their files."""
 
 
 def reader(name: str) -> Callable[..., ForeignAgent]:
@@ -70,7 +77,13 @@ def load(name: str, path: str | Path, spec: Spec | None = None, **arguments: Any
     game = game_of(agent)
     if scale is None:
         scale = game.reward_scale.value if game else 1.0
-    return Foreign(agent if scale == 1.0 else Scaled(agent, scale), game)
+    return Foreign(agent if scale == 1.0 else Scaled(agent, scale), game, _steps(path))
+
+
+def _steps(path: str | Path) -> int:
+    content = torch_file.read(path)
+    counted = [content[name] for name in COUNTERS if isinstance(content.get(name), int)]
+    return max([1, *counted])
 
 
 __all__ = [

@@ -88,7 +88,9 @@ def report(folder: Folder) -> None:
     """
     made, strange = experiments_of(folder)
     if not made:
-        raise RunError(f"{folder.path} has no tables; run 'muscope evaluate' on it first.")
+        raise RunError(
+            f"{folder.path} has no tables; 'muscope evaluate' or 'muscope examine' makes them."
+        )
     pictures = [_draw(folder, experiment) for experiment in made]
     first = tables.read(folder.table_path(made[0].name))
     about = tables.about(folder.table_path(made[0].name))

@@ -72,7 +72,7 @@ def read(path: Path) -> pa.Table:
 
     """
     if not path.is_file():
-        raise RunError(f"no table at {path}; run 'muscope evaluate' on the run first.")
+        raise RunError(f"no table at {path}; 'muscope evaluate' or 'muscope examine' makes it.")
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
