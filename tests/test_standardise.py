@@ -68,7 +68,7 @@ def with_a_view(config, spec, key):
 
 
 def test_training_measures_before_it_starts_and_leaves_it_alone(tiny, monkeypatch):
-    monkeypatch.setitem(networks._BUILDERS, "seen", with_a_view)
+    monkeypatch.setitem(networks._KINDS, "seen", networks._Kind(with_a_view))
     # Weight decay, and a moving average, would both change what they are let near.
     config = dataclasses.replace(
         tiny,

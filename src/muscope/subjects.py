@@ -239,7 +239,8 @@ def subject(
     Args:
         agents: one agent, several of one kind (with arrays of equal shapes), or either by training
             step (1 if none is given; 0 means untrained).  An agent is a pytree with ``represent``,
-            ``step`` and ``predict``; see :class:`muscope.agent.Agent`.  One with a function ``members`` stands for several.
+            ``step`` and ``predict``; see :class:`muscope.agent.Agent`.  One with a function
+            ``members`` stands for several.
         environment: the true environment, or its name or settings.
         name: for tables and the report.
         discount: gamma that the agents were trained with.
