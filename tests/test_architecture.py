@@ -11,7 +11,7 @@ PACKAGE = Path(muscope.__file__).parent
 FLOORS = (
     ("errors", "version"),
     ("config", "plugins", "progress"),
-    ("host_call", "runtime"),
+    ("fingerprint", "host_call", "runtime"),
     ("envs",),
     ("agent",),
     ("search",),

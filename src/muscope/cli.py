@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from muscope import doors, envs, presets, stages
+from muscope import doors, envs, presets, runtime, stages
 from muscope.claims import as_text
-from muscope.config import Config, EvaluateConfig, to_dict
+from muscope.config import Config, EnvironmentConfig, EvaluateConfig, Settings, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.registry import options_class
 from muscope.errors import ConfigError, MuscopeError, nearest
@@ -80,6 +80,7 @@ def _dispatch(arguments: list[str]) -> None:
     name, *rest = arguments
     if name not in commands:
         raise ConfigError(f"unknown command '{name}'.{nearest(name, commands)}")
+    runtime.prepare()  # Before anything of the user's may start JAX.
     commands[name](rest)
 
 
@@ -176,16 +177,18 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str
     """The run's config, its directory and the figures, from a preset with the flags' changes."""
     environment, rest = _take(arguments, command, "ENV", "|".join(envs.names()))
     environment = environment or "cart-pole"
-    envs.make(environment)
-    base = stages.resolved(presets.preset(environment, _value_of("--preset", rest) or "quick"))
+    options = options_class(environment)
+    given = _options_given(options, rest) if options is not None else {}
+    envs.make(EnvironmentConfig(environment, options=given))
+    preset = presets.preset(environment, _value_of("--preset", rest) or "quick", given)
+    base = stages.resolved(preset)
     if not presets.has_preset(environment):
         print(
-            f"muscope: nobody has chosen settings for '{environment}'; general ones are taken "
-            f"('muscope {command} {environment} --help' lists them).",
+            f"muscope: nobody has chosen settings for '{environment}'; general ones are taken: "
+            f"{_said(base)} ('--help' lists all).",
             file=sys.stderr,
         )
     extra = _experiments(base.experiments, rest)
-    options = options_class(environment)
     if options is not None:
         extra[OPTIONS] = from_dict(base.environment.options, options, OPTIONS)
     parse = _flags(
@@ -209,13 +212,40 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str
     return config, study.out or default, _names(study.figures)
 
 
+def _said(config: Config) -> str:
+    """The settings of a config that are not the defaults, in one line."""
+    plain, own = to_dict(Config()), to_dict(config)
+    sections = [s for s in plain if isinstance(plain[s], dict) and s != "experiments"]
+    return ", ".join(
+        f"{section}.{name} {value}"
+        for section in sections
+        for name, value in own[section].items()
+        if value != plain[section][name] and name not in ("name", "options")
+    )
+
+
+def _options_given(options: type[Settings], arguments: list[str]) -> dict[str, Any]:
+    """The environment's own settings among the arguments, which are needed to make it."""
+    flags = [a for a in arguments if a not in ("-h", "--help")]
+    made = dataclasses.make_dataclass(
+        "Options", [("options", _under(OPTIONS, options), dataclasses.field(default=options()))]
+    )
+    parsed: Any = tyro.cli(
+        made, args=flags, return_unknown_args=True, config=(tyro.conf.FlagConversionOff,)
+    )[0]
+    plain, chosen = to_dict(options()), to_dict(parsed.options)
+    return {name: value for name, value in chosen.items() if value != plain[name]}
+
+
 def _study(arguments: list[str]) -> None:
     config, out, figures = _new_run("study", arguments)
     print(stages.study(config, out, figures).report_path)
 
 
 def _train(arguments: list[str]) -> None:
-    config, out, _ = _new_run("train", arguments)
+    config, out, figures = _new_run("train", arguments)
+    if figures is not None:
+        raise ConfigError("'train' makes no figures; 'evaluate' takes --figures.")
     print(stages.train(config, out).path)
 
 
@@ -303,10 +333,15 @@ def _claims(arguments: list[str]) -> None:
 def _report(arguments: list[str]) -> None:
     path, rest = _take(arguments, "report", "RUN", "runs/cart-pole-quick-seed0")
     if path is None or {"-h", "--help"} & set(rest):
-        print("usage: muscope report RUN\n\nDraw a run's figures and write its report.html.")
+        print(
+            "usage: muscope report RUN [--figures my_figure.py:EXPERIMENT]\n\nDraw a run's figures "
+            "and write its report.html; figures of your own are drawn if they are named."
+        )
         return
-    if rest:
-        raise ConfigError(f"'report' takes one run and no options, not {rest[0]}.")
+    own = _value_of("--figures", rest)
+    if rest and (own is None or len(rest) > 2):
+        raise ConfigError(f"'report' takes one run and --figures, not {rest[0]}.")
+    _names(own or "all")
     print(stages.report(path))
 
 

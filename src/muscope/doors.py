@@ -61,7 +61,8 @@ def _made(name: str, maker: Callable[[], Any]) -> Any:
 def from_checkpoint(reader: str, path: Path, environment: str = "") -> Subject:
     """One agent of another package with its own game, or with another environment.
 
-    The discount, the search's simulations, K and T are the package's for its own game.
+    The discount, the search's simulations, K and T are the package's for its own game, or
+    :func:`muscope.subject`'s defaults where the sizes tell none.
 
     Args:
         reader: one of :data:`muscope.foreign.READERS`.
@@ -69,16 +70,19 @@ def from_checkpoint(reader: str, path: Path, environment: str = "") -> Subject:
         environment: the name of another one than the game that the agent's sizes tell.
 
     Raises:
-        ConfigError: the sizes tell none of the package's games, or the environment does not fit.
+        ConfigError: the sizes tell none of the package's games and no environment is given, or it
+            does not fit.
         CheckpointError: the checkpoint cannot be read.
 
     """
-    agent, game, step = foreign.load(reader, path)
+    spec = envs.make(environment).spec if environment and reader not in foreign.HISTORIES else None
+    agent, game, step = foreign.load(reader, path, spec)
     if game is None:
-        raise ConfigError(
-            f"{path} does not tell which game of {reader} it is for; make a subject of it in "
-            "Python: muscope.subject(muscope.foreign.load(...).agent, environment, ...)."
-        )
+        if not environment:
+            raise ConfigError(
+                f"{path} does not tell which game of {reader} it is for; name its --environment."
+            )
+        return subject({step: agent}, environment, name=f"{reader}-{environment}-{step}")
     config = EnvironmentConfig(
         environment or game.plain("environment"),
         game.plain("discount"),
@@ -90,7 +94,7 @@ def from_checkpoint(reader: str, path: Path, environment: str = "") -> Subject:
     return subject(
         {step: agent},
         world,
-        name=f"{reader}-{path.stem}",
+        name=f"{reader}-{world.spec.name}-{step}",
         discount=game.plain("discount"),
         unroll=game.plain("unroll"),
         search=SearchConfig(simulations=game.plain("simulations")),

@@ -64,6 +64,12 @@ def _imported(module: str, name: str) -> Any:
         raise ConfigError(f"importing {name} failed: {type(error).__name__}: {error}") from error
 
 
+def file_of(name: str) -> str:
+    """The file that a name points into; '' if it names no file."""
+    module, _, _ = name.rpartition(":")
+    return module if module.endswith(".py") else ""
+
+
 def absolute(name: str) -> str:
     """The same object's name from any working directory."""
     module, _, attribute = name.rpartition(":")

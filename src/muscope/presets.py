@@ -314,8 +314,10 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
-def preset(environment: str, name: str = "quick") -> Config:
-    """The settings called ``name`` for an environment.
+def preset(
+    environment: str, name: str = "quick", options: Mapping[str, Any] | None = None
+) -> Config:
+    """The settings called ``name`` for an environment, with some of its own ``options``.
 
     Any Atari game has Breakout's.  An environment that brings an attribute ``presets`` (nested
     dicts of settings) has those.  Any other has one, ``quick``: :func:`defaults`.
@@ -324,6 +326,13 @@ def preset(environment: str, name: str = "quick") -> Config:
         ConfigError: no such environment, or no preset of this name.
 
     """
+    chosen = _preset(environment, name, options or {})
+    world = chosen.environment
+    world = dataclasses.replace(world, options={**world.options, **(options or {})})
+    return dataclasses.replace(chosen, environment=world)
+
+
+def _preset(environment: str, name: str, options: Mapping[str, Any]) -> Config:
     if environment.startswith(ATARI):
         like = preset("breakout", name)
         return dataclasses.replace(
@@ -334,10 +343,10 @@ def preset(environment: str, name: str = "quick") -> Config:
     if name not in known:
         raise ConfigError(f"unknown preset '{name}'.{nearest(name, known)}")
     if name in own:
-        return _changed(defaults(environment), own[name], name)
+        return _changed(defaults(environment, options), own[name], name)
     if environment in PRESETS:
         return PRESETS[environment][name]
-    return defaults(environment)
+    return defaults(environment, options)
 
 
 def has_preset(environment: str) -> bool:
@@ -346,7 +355,7 @@ def has_preset(environment: str) -> bool:
     return chosen or bool(environments.presets_of(environment))
 
 
-def defaults(environment: str) -> Config:
+def defaults(environment: str, options: Mapping[str, Any] | None = None) -> Config:
     """Settings for an environment that nobody has tuned: a quick study like Cart Pole's, with
     wider supports, and sizes that its actions and its simulator allow.
 
@@ -354,7 +363,7 @@ def defaults(environment: str) -> Config:
         ConfigError: no such environment.
 
     """
-    made = environments.make(environment)
+    made = environments.make(EnvironmentConfig(environment, options=options or {}))
     spec, last = made.spec, 8_000
     every = 1
     while spec.num_actions ** (every + 1) <= MOST_SEQUENCES and spec.num_actions > 1:

@@ -17,11 +17,14 @@ from muscope.config import Config, EvaluateConfig, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.contract import check as check_environment
 from muscope.envs.registry import absolute, resolved_options
-from muscope.errors import RunError
+from muscope.errors import ConfigError, RunError, nearest
 from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
 from muscope.host_call import host_errors
-from muscope.reporting import draw_film, experiments_of, judge_folder, write_report
+from muscope.reporting.film import film as draw_film
+from muscope.reporting.page import experiments_of
+from muscope.reporting.page import judge as judge_folder
+from muscope.reporting.page import report as write_report
 from muscope.reporting.scenes import scene_of
 from muscope.storage.checkpoint import is_leftover, write_atomically
 from muscope.storage.folder import Folder
@@ -82,9 +85,11 @@ def resolved(config: Config) -> Config:
     options, name = resolved_options(environment), absolute(environment.name)
     kind = networks.absolute(config.network.kind)
     experiments = dict(config.experiments)
-    for name, experiment in registry.everything().items():
-        given = from_dict(experiments.get(name, {}), experiment.settings, name)
-        experiments[name] = to_dict(given)
+    for experiment in registry.everything().values():
+        given = experiments.get(experiment.name, {})
+        experiments[experiment.name] = to_dict(
+            from_dict(given, experiment.settings, experiment.name)
+        )
     return dataclasses.replace(
         config,
         environment=dataclasses.replace(environment, name=name, options=options),
@@ -189,6 +194,7 @@ def report(run: Folder | str | Path) -> Path:
     return folder.report_path
 
 
+@host_errors()
 def film(
     run: Run | str | Path,
     agent: int = 0,
@@ -263,30 +269,53 @@ def examine(
     runtime.prepare()
     evaluate = evaluate or EvaluateConfig()
     check_environment(subject.environment)
-    check_agents(subject.load(subject.steps[-1]), subject.environment)
     plans = cells.plan(subject, evaluate, settings, experiments)
-    folder = _examination(Path(out), subject, evaluate, plans)
+    for name in settings or {}:
+        if name not in registry.everything():
+            raise ConfigError(f"unknown figure '{name}'.{nearest(name, registry.everything())}")
+    for step in sorted({step for plan in plans for step in plan.steps}):
+        check_agents(subject.load(step), subject.environment)
+    folder = _examination(Path(out))
     with folder.lock():
+        _write_down(folder, subject, evaluate, plans)
         cells.fill(subject, folder, evaluate, plans)
     write_report(folder)
     return folder
 
 
-def _examination(
-    path: Path, subject: Subject, evaluate: EvaluateConfig, plans: Sequence[cells.Plan]
-) -> Folder:
-    """The folder, with what is examined written down."""
-    file = path / EXAMINATION
+def _examination(path: Path) -> Folder:
+    """The folder, made if it is not there.
+
+    Raises:
+        RunError: it holds something else.
+
+    """
     empty = path.is_dir() and all(map(is_leftover, path.iterdir()))
-    if path.exists() and not file.exists() and not empty:
+    if path.exists() and not (path / EXAMINATION).exists() and not empty:
         raise RunError(f"{path} exists and is not an examination; choose another --out.")
-    about = {
-        **subject.settings(),
+    if empty or not path.exists():
+        write_atomically(path / EXAMINATION, b"{}\n")
+    return Folder(path)
+
+
+def _write_down(
+    folder: Folder, subject: Subject, evaluate: EvaluateConfig, plans: Sequence[cells.Plan]
+) -> None:
+    """Note who is examined, and drop tables that were made of other agents."""
+    file = folder.path / EXAMINATION
+    before = json.loads(file.read_text())
+    agents = {str(step): subject.digest(step) for step in subject.steps}
+    about = {"subject": subject.settings(), "agents": agents}
+    if before and {name: before.get(name) for name in about} != about:
+        for table in folder.tables():
+            folder.table_path(table).unlink()
+        before = {}
+    asked = {plan.experiment.name: to_dict(plan.settings) for plan in plans}
+    about |= {
         "evaluate": to_dict(evaluate),
-        "experiments": {plan.experiment.name: to_dict(plan.settings) for plan in plans},
+        "experiments": {**before.get("experiments", {}), **asked},
     }
     write_atomically(file, (json.dumps(about, indent=2) + "\n").encode())
-    return Folder(path)
 
 
 def _folder(run: Folder | str | Path) -> Folder:

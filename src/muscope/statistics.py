@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-Values = int | str | Sequence[int | str]
+Values = float | int | str | Sequence[float | int | str]
 """What a column must be: one value, or one of several."""
 
 
@@ -56,7 +56,7 @@ def first(table: pa.Table, column: str) -> Any:
 def rows(table: pa.Table, **where: Values) -> pa.Table:
     """The rows in which every named column has the given value, or one of several."""
     for name, wanted in where.items():
-        accepted = [wanted] if isinstance(wanted, int | str) else list(wanted)
+        accepted = [wanted] if isinstance(wanted, int | float | str) else list(wanted)
         kind = table.schema.field(name).type
         table = table.filter(pc.field(name).isin(pa.array(accepted, kind)))
     return table

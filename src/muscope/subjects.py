@@ -6,6 +6,7 @@ agent (:func:`subject`).  Experiments know nothing else of where an agent comes 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -16,11 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muscope import envs
+from muscope import envs, fingerprint, plugins, runtime
 from muscope.agent import Agent, networks
 from muscope.config import EnvironmentConfig, SearchConfig, to_dict, trained_alike
+from muscope.config.base import from_dict
+from muscope.config.run import refuse_undiscount
 from muscope.envs import Environment
-from muscope.envs.registry import label
+from muscope.envs.registry import label, resolved_options
 from muscope.errors import CheckpointError, ConfigError
 from muscope.search import temperature_at
 from muscope.storage import checkpoint
@@ -102,10 +105,14 @@ class Subject:
             )
         return tuple(sorted(set(wanted)))
 
+    def world(self) -> dict[str, Any]:
+        """The environment as JSON: all that tells it from another."""
+        return fingerprint.of_environment(self.environment)
+
     def identity(self) -> dict[str, Any]:
         """What results depend on besides the agents themselves."""
         return {
-            "environment": self.environment_name,
+            "environment": self.world(),
             "discount": self.discount,
             "unroll": self.unroll,
             "search": to_dict(self.search),
@@ -145,6 +152,14 @@ class RunSubject(Subject):
     def environment_name(self) -> str:
         return label(self.config.environment)
 
+    def world(self) -> dict[str, Any]:
+        # From the config, because an environment may be slow to make, or its file be gone.
+        environment, kind = self.config.environment, self.config.network.kind
+        options = {k: v for k, v in environment.options.items() if k != "host"}
+        files = [plugins.file_of(name) for name in (environment.name, kind)]
+        digests = [fingerprint.of_file(file) for file in files if file]
+        return {"name": environment.name, "options": options, "files": digests}
+
     def load(self, step: int) -> Agent:
         config, path = self.config, self.run.checkpoint_path(step)
         spec = self.environment.spec
@@ -153,7 +168,7 @@ class RunSubject(Subject):
             jax.vmap(lambda key: networks.build(config.network, spec, key)), keys
         )
         agents, header = checkpoint.read(path, template, checkpoint.AGENTS_FORMAT)
-        if header["step"] != step or not trained_alike(header["config"], config):
+        if header["step"] != step or not trained_alike(_resolved(header["config"]), config):
             raise CheckpointError(
                 f"{path} belongs to another run or training step; put this run's file back, "
                 "or delete it and train again."
@@ -172,6 +187,17 @@ class RunSubject(Subject):
         settings = to_dict(self.config)
         del settings["evaluate"], settings["experiments"]
         return settings
+
+
+def _resolved(written: dict[str, Any]) -> dict[str, Any]:
+    """A written config with the environment's options that have been added since."""
+    try:
+        environment = from_dict(written["environment"], EnvironmentConfig)
+        options = resolved_options(environment)
+    except (ConfigError, KeyError):
+        return written  # Another run's; the comparison says so.
+    plain = {k: v for k, v in options.items() if k != "host"}
+    return {**written, "environment": {**written["environment"], "options": plain}}
 
 
 class GivenSubject(Subject):
@@ -253,6 +279,7 @@ def subject(
         ConfigError: no agents, not the same number at every step, or agents of different kinds.
 
     """
+    runtime.prepare()
     if isinstance(environment, str | EnvironmentConfig):
         environment = envs.make(environment)
     by_step = agents if isinstance(agents, Mapping) else {1: agents}
@@ -262,19 +289,25 @@ def subject(
         raise ConfigError(
             f"a subject needs equally many agents at every step, not {sorted(sizes)}."
         )
+    if any(not isinstance(s, int | np.integer) or isinstance(s, bool) or s < 0 for s in by_step):
+        raise ConfigError(
+            f"a subject's training steps must be whole numbers of at least 0, not {list(by_step)}."
+        )
     if not 0 < discount <= 1:
         raise ConfigError(f"a subject's discount must lie in (0, 1], not {discount}.")
     if not temperature > 0:
         raise ConfigError(f"a subject's temperature must be positive, not {temperature}.")
-    if unroll < 1:
-        raise ConfigError(f"a subject's unroll must be at least 1, not {unroll}.")
+    if not isinstance(unroll, int) or unroll < 1:
+        raise ConfigError(f"a subject's unroll must be a whole number of at least 1, not {unroll}.")
+    search = search or SearchConfig(simulations=50)
+    refuse_undiscount("search.simulations", search.simulations, discount)
     return GivenSubject(
-        populations,
+        {int(step): population for step, population in populations.items()},
         environment,
         name=name,
         discount=discount,
         unroll=unroll,
-        search=search or SearchConfig(simulations=50),
+        search=search,
         temperature=temperature,
     )
 
@@ -329,17 +362,16 @@ def refuse_what_is_no_agent(agent: Any) -> None:
         if not numeric:
             raise ConfigError(
                 f"{kind} holds {type(leaf).__name__} among its arrays; mark it static "
-                "(equinox.field(static=True))."
+                "(equinox.field(static=True)), or take arrays and functions apart "
+                "(muscope.agent.FunctionAgent)."
             )
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of a pytree's arrays, their places, and what it says of itself besides.
-
-    Functions among its static fields are known by their names only.
-    """
+    """SHA-256 of a pytree's arrays and their places, and of the code that it brings along."""
     structure = re.sub(r" at 0x[0-9a-f]+", "", str(jax.tree.structure(tree)))
     total = hashlib.sha256(structure.encode())
+    total.update(json.dumps(fingerprint.of_code(*_static(tree))).encode())
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     for path, leaf in leaves:
         array = np.asarray(leaf)
@@ -351,6 +383,15 @@ def digest(tree: Any) -> str:
         if _has_digest(part):
             total.update(part.digest().encode())
     return total.hexdigest()
+
+
+def _static(part: Any) -> list[Any]:
+    """The classes of a pytree's parts, and what they hold besides arrays."""
+    if not dataclasses.is_dataclass(part) or isinstance(part, type):
+        return [type(part)]
+    values = [getattr(part, field.name) for field in dataclasses.fields(part)]
+    functions = [value for value in values if callable(value)]
+    return [type(part), *functions, *(inner for value in values for inner in _static(value))]
 
 
 def _has_digest(part: Any) -> bool:

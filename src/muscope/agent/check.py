@@ -69,7 +69,7 @@ def _check_forms(agent: Agent, environment: Environment) -> None:
     if not isinstance(stepped, tuple) or len(stepped) != 2:
         raise ConfigError("an agent's step must return (latent state, reward).")
     following, reward = stepped
-    if _described(following) != _described(z):
+    if _described(following) != _described(z) or _structure(following) != _structure(z):
         raise ConfigError(
             "an agent's step must return a latent state of the form that it takes: "
             f"{_described(z)}, not {_described(following)}."
@@ -93,6 +93,10 @@ def _form(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise ConfigError(
             f"an agent's {name} fails on {_described(arguments)}: {type(error).__name__}: {reason}"
         ) from error
+
+
+def _structure(tree: Any) -> str:
+    return str(jax.tree.structure(tree))
 
 
 def _described(tree: Any) -> list[str]:

@@ -84,10 +84,11 @@ def serve(handle: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
     link = Connection(handle)
     try:
-        model = pickle.loads(link.recv_bytes())()
+        maker, model = link.recv_bytes(), None
         while True:
             piece = link.recv()
             try:
+                model = model or pickle.loads(maker)()
                 link.send([perform(model, work) for work in piece])
             except Exception:
                 link.send(traceback.format_exc())

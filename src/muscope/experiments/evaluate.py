@@ -11,6 +11,7 @@ import pyarrow as pa
 from muscope import runtime
 from muscope.config import EvaluateConfig, Settings, to_dict
 from muscope.config.base import from_dict
+from muscope.errors import ConfigError
 from muscope.experiments import cost, registry
 from muscope.experiments.base import Experiment
 from muscope.experiments.lab import Block, Lab, block_size
@@ -143,7 +144,7 @@ class _Work:
                 continue
             made = self.plan.experiment.run(block, self.plan.settings, step)
             for name in self.files:
-                height = made[name].num_rows // len(block.agents)
+                height = _rows_per_agent(made, name, block)
                 for agent in wanted:
                     rows = made[name].slice((agent - agents[0]) * height, height)
                     path = self.folder.cell_path(name, Cell(step, agent).name)
@@ -152,18 +153,37 @@ class _Work:
 
     def gather(self) -> None:
         """Put the tables together, once all cells are there."""
-        if is_current(self.folder, self.plan.experiment, self.marks) or self.missing():
-            return
         about = {
             "mark": whole(self.marks),
             "experiment": registry.source(self.plan.experiment),
             "agents": str(self.subject.agents),
             "training_steps": str(self.subject.training_steps),
         }
+        written = [tables.about(self.folder.table_path(name)) for name in self.files]
+        if all(about.items() <= there.items() for there in written) or self.missing():
+            return
         for name in self.files:
             paths = [self.folder.cell_path(name, cell.name) for cell in self.cells]
             parts = [tables.read(path) for path in paths]
             tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
+
+
+def _rows_per_agent(made: Mapping[str, pa.Table], name: str, block: Block) -> int:
+    """How many rows of a table belong to each agent of the block.
+
+    Raises:
+        ConfigError: the experiment did not make the table, or not agent by agent.
+
+    """
+    if name not in made:
+        raise ConfigError(f"the experiment did not make its table '{name}', only {list(made)}.")
+    height, rest = divmod(made[name].num_rows, len(block.agents))
+    agents = made[name]["agent"].to_pylist()
+    if rest or agents != [agent for agent in block.agents for _ in range(height)]:
+        raise ConfigError(
+            f"table '{name}' must have equally many rows of each agent, in the block's order."
+        )
+    return height
 
 
 def marks(subject: Subject, evaluate: EvaluateConfig, plan: Plan) -> dict[int, str]:
@@ -182,7 +202,12 @@ def marks(subject: Subject, evaluate: EvaluateConfig, plan: Plan) -> dict[int, s
     }
     return {
         step: json.dumps(
-            {**fixed, "step": step, "agents": digests if experiment.across else digests[step]},
+            {
+                **fixed,
+                "step": step,
+                "temperature": subject.temperature(step),
+                "agents": digests if experiment.across else digests[step],
+            },
             sort_keys=True,
         )
         for step in plan.steps

@@ -23,6 +23,7 @@ from muscope import envs
 from muscope.agent import Agent
 from muscope.config import EvaluateConfig, SearchConfig, to_dict
 from muscope.envs import Environment, State
+from muscope.errors import ConfigError
 from muscope.evaluation import play
 from muscope.runtime import agents_mesh, map_agents
 from muscope.storage import tables
@@ -209,10 +210,16 @@ class Block:
 
         """
         given = {name: np.asarray(value) for name, value in columns.items()}
+        strange = sorted(set(given) - set(schema.names))
+        if strange:
+            raise ConfigError(f"table '{schema.name}' has no column {strange[0]}.")
         height = max(value.shape[-1] for value in given.values() if value.ndim)
         shape = (len(self.agents), height)
         given["agent"] = np.asarray(self.agents)[:, None]
         given.setdefault("step", np.asarray(step))
+        missing = sorted(set(schema.names) - set(given))
+        if missing:
+            raise ConfigError(f"table '{schema.name}' needs a column {missing[0]}.")
         flat = {name: np.broadcast_to(given[name], shape).ravel() for name in schema.names}
         return tables.make(schema, flat, row_settings(self.subject, self.evaluate, settings))
 
@@ -222,7 +229,7 @@ def row_settings(subject: Subject, evaluate: EvaluateConfig, settings: Any) -> d
     everything = {
         **subject.settings(),
         "evaluate": to_dict(evaluate),
-        settings.section: to_dict(settings),
+        **({settings.section: to_dict(settings)} if settings.section else {}),
     }
     return {
         "environment": subject.environment_name,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import re
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 
 from muscope import plugins
+from muscope.config import Config
 from muscope.errors import ConfigError, nearest
 from muscope.experiments.base import Experiment
 
@@ -23,6 +26,9 @@ OWN = (
 """In the order in which they run and are shown."""
 GROUP = "muscope.experiments"
 """Entry points of installed packages: each an :class:`Experiment`."""
+
+RESERVED = {"claims", *(field.name for field in dataclasses.fields(Config))}
+"""Names of other tables, or of other settings on the command line."""
 
 _added: dict[str, Experiment] = {}
 _sources: dict[str, str] = {}
@@ -46,6 +52,11 @@ def _accepted(experiment: object, source: str) -> Experiment:
         )
     if experiment.files[0] != experiment.name:
         raise ConfigError(f"{source}: the first table must be called '{experiment.name}' too.")
+    for name in experiment.files:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED:
+            raise ConfigError(f"{source}: a table cannot be called '{name}'; choose another name.")
+    if experiment.settings.section not in ("", experiment.name):
+        raise ConfigError(f"{source}: its settings' section must be '{experiment.name}'.")
     return experiment
 
 
@@ -56,8 +67,10 @@ def register(experiment: Experiment) -> None:
         ConfigError: another one has its name.
 
     """
-    if everything().get(experiment.name, experiment) is not experiment:
-        raise ConfigError(f"there is an experiment '{experiment.name}'; choose another name.")
+    others = [e for e in everything().values() if e is not experiment]
+    for name in experiment.files:
+        if any(name in other.files for other in others):
+            raise ConfigError(f"there is a table '{name}' already; choose another name.")
     _added[experiment.name] = _accepted(experiment, experiment.name)
 
 

@@ -8,9 +8,11 @@ next latent state, the reward, the policy and the value at once, and ``predict``
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import threading
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from muscope import fingerprint
 from muscope.agent.base import Prediction
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, HostError
@@ -124,10 +127,14 @@ class _Host:
         self._lock = threading.Lock()
         if not agents:
             raise ConfigError("a population of PyTorch agents needs at least one.")
-        for module in (module for agent in agents for module in agent):
-            owner = getattr(module, "__self__", module)
-            if isinstance(owner, torch.nn.Module):
-                owner.eval()
+        self._modules = [module for agent in agents for module in _modules_of(agent, torch)]
+        if not self._modules:
+            raise ConfigError(
+                "no PyTorch module was found in the functions of the agent; give modules, their "
+                "methods, or functions that hold them."
+            )
+        for module in self._modules:
+            module.eval()
         trials = [self._trial(agent, spec) for agent in agents]
         self.latent, self._dtypes = trials[0]
         for number, (latent, _) in enumerate(trials):
@@ -140,12 +147,12 @@ class _Host:
     def digest(self) -> str:
         """Of the parameters and buffers of every module, in order."""
         total = hashlib.sha256()
-        for module in (module for agent in self._agents for module in agent):
-            owner = getattr(module, "__self__", module)
-            if isinstance(owner, self._torch.nn.Module):
-                for name, tensor in sorted(owner.state_dict().items()):
-                    total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-                    total.update(tensor.cpu().numpy().tobytes())
+        for module in self._modules:
+            for name, tensor in sorted(module.state_dict().items()):
+                total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+                total.update(tensor.cpu().numpy().tobytes())
+        code = fingerprint.of_code(*self._agents, *map(type, self._modules))
+        total.update(repr(code).encode())
         return total.hexdigest()
 
     def _trial(self, agent: TorchModules, spec: Spec) -> tuple[TorchLatent, Any]:
@@ -249,6 +256,34 @@ class _Host:
 
     def _array(self, tensor: Any) -> np.ndarray:
         return tensor.cpu().numpy()
+
+
+def _modules_of(thing: Any, torch: Any, depth: int = 4) -> list[Any]:
+    """The modules that a function, a method, an object or several of them hold, in order."""
+    if isinstance(thing, torch.nn.Module):
+        return [thing]
+    if depth == 0:
+        return []
+    if isinstance(thing, functools.partial):
+        parts = [thing.func, *thing.args, *thing.keywords.values()]
+    elif isinstance(thing, types.MethodType):
+        parts = [thing.__self__]
+    elif isinstance(thing, types.FunctionType):
+        names = [n for n in thing.__code__.co_names if n in thing.__globals__]
+        cells = thing.__closure__ or ()
+        parts = [*(c.cell_contents for c in cells), *(thing.__globals__[n] for n in names)]
+    elif isinstance(thing, list | tuple):
+        parts = list(thing)
+    elif isinstance(thing, dict):
+        parts = list(thing.values())
+    else:
+        parts = (
+            []
+            if isinstance(thing, type | types.ModuleType)
+            else [*getattr(thing, "__dict__", {}).values()]
+        )
+    inner = [module for part in parts for module in _modules_of(part, torch, depth - 1)]
+    return list(dict.fromkeys(inner))
 
 
 def _tried(name: str, module: Callable, *arguments: Any) -> Any:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from muscope import claims, statistics
-from muscope.errors import ConfigError, RunError
+from muscope.errors import RunError
 from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
@@ -50,21 +50,22 @@ def experiments_of(folder: Folder) -> tuple[list[Experiment], list[str]]:
     """The experiments whose tables a folder holds, in the order in which they are shown, and the
     tables that nobody here can draw.
     """
-    made: dict[str, Experiment] = {}
-    strange = []
-    for name in folder.tables():
-        source = tables.about(folder.table_path(name)).get("experiment")
-        if source is None:
-            continue  # The claims.
-        try:
-            experiment = registry.get(source)
-        except ConfigError as error:
-            strange.append(f"{name}: {error}")
-            continue
-        if all(folder.table_path(file).exists() for file in experiment.files):
-            made[experiment.name] = experiment
-    order = list(registry.everything())
-    return sorted(made.values(), key=lambda e: order.index(e.name)), strange
+    known = registry.everything()
+    there = [name for name in folder.tables() if name != claims.SCHEMA.name]
+    made, strange = [], []
+    for experiment in known.values():
+        missing = [name for name in experiment.files if name not in there]
+        if not missing:
+            made.append(experiment)
+        elif len(missing) < len(experiment.files):
+            strange.append(f"{experiment.name} lacks its table {missing[0]}")
+    files = {name for experiment in known.values() for name in experiment.files}
+    for name in there:
+        if name not in files:
+            # Never imported from here: a table may come from a stranger.
+            source = tables.about(folder.table_path(name)).get("experiment", "unknown")
+            strange.append(f"{name} is of {source}; name that with --figures to draw it")
+    return made, strange
 
 
 def judge(folder: Folder) -> pa.Table:
@@ -74,7 +75,6 @@ def judge(folder: Folder) -> pa.Table:
         RunError: there are no tables, or one is damaged.
 
     """
-    experiments_of(folder)  # Registers those of users.
     known = registry.everything().values()
     return claims.judge_tables(folder, [claim for e in known for claim in e.claims])
 

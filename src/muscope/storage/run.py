@@ -50,7 +50,10 @@ class Run(Folder):
                     f"{path} holds a run with other settings: {'; '.join(different[:5])}. "
                     "Choose another --out, or repeat the run's own settings to resume it."
                 )
-            run.config = dataclasses.replace(config, preset=run.config.preset)
+            experiments = {**run.config.experiments, **config.experiments}
+            run.config = dataclasses.replace(
+                config, preset=run.config.preset, experiments=experiments
+            )
             return run
         if path.exists() and not (path.is_dir() and all(map(is_leftover, path.iterdir()))):
             raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
