@@ -77,7 +77,7 @@ class Conv(eqx.Module):
         return ACTIVATIONS[self.activation](x)
 
 
-class Block(eqx.Module):
+class Residual(eqx.Module):
     """relu(x + two convolutions of x); ``skip`` replaces x where the size changes."""
 
     first: Conv
