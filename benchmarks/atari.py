@@ -52,13 +52,13 @@ def random_states(maker: EmulatorMaker, count: int) -> list[bytes]:
     """Snapshots along random play."""
     emulator, rng = Emulator(maker), np.random.default_rng(0)
     state = emulator.reset(0)
-    found: list[bytes] = []
-    while len(found) < count:
-        found.append(state.snapshot)
+    snapshots: list[bytes] = []
+    while len(snapshots) < count:
+        snapshots.append(state.snapshot)
         state = emulator.step(state.snapshot, int(rng.integers(emulator.num_actions)))
         if state.over:
-            state = emulator.reset(len(found) % 30)
-    return found
+            state = emulator.reset(len(snapshots) % 30)
+    return snapshots
 
 
 def edges(config: Config) -> None:
@@ -81,12 +81,12 @@ def compiled(config: Config) -> None:
 
     @jax.jit
     def walk(states, key):
-        def one(states, key):
+        def advance(states, key):
             actions = jax.random.randint(key, (LANES,), 0, environment.spec.num_actions)
             moved = jax.vmap(environment.step)(states, actions)
             return moved.state, jax.vmap(environment.observe)(moved.state).sum()
 
-        return jax.lax.scan(one, states, jax.random.split(key, 20))[1]
+        return jax.lax.scan(advance, states, jax.random.split(key, 20))[1]
 
     jax.block_until_ready(walk(states, jax.random.key(0)))
     start = time.perf_counter()
@@ -106,14 +106,14 @@ def training(config: Config, rounds: int) -> None:
     print(population.refuse_what_does_not_fit())
     acting = dataclasses.replace(config, replay=dataclasses.replace(ready, start=ready.capacity))
     took = {}
-    for name, one in (("acting", Population(acting)), ("whole", population)):
-        state = one.initial()
+    for name, trained in (("acting", Population(acting)), ("whole", population)):
+        state = trained.initial()
         for number in range(4):
-            state, metrics = one.advance(state, number)
+            state, metrics = trained.advance(state, number)
         jax.block_until_ready(metrics)
         start = time.perf_counter()
         for number in range(4, 4 + rounds):
-            state, metrics = one.advance(state, number)
+            state, metrics = trained.advance(state, number)
         jax.block_until_ready(metrics)
         took[name] = (time.perf_counter() - start) / rounds
     updates = train.updates_per_round

@@ -34,13 +34,13 @@ def main() -> None:
         train = dataclasses.replace(config.train, agents=agents)
         return Population(dataclasses.replace(config, train=train))
 
-    many, one = population(options.agents), population(1)
+    many, single = population(options.agents), population(1)
     together = many.initial()
-    alone = one.place(jax.tree.map(lambda x: x[options.member : options.member + 1], together))
+    alone = single.place(jax.tree.map(lambda x: x[options.member : options.member + 1], together))
     rounds = step = 0
     while step < options.steps:
         together, _ = many.advance(together, rounds)
-        alone, _ = one.advance(alone, rounds)
+        alone, _ = single.advance(alone, rounds)
         rounds += config.train.call_rounds
         step = many.training_step(rounds)
         difference = max(

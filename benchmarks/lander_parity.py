@@ -150,12 +150,12 @@ def force(state: Snapshot, truth: Truth) -> Snapshot:
         slots: Any = []
         for slot, impulses in enumerate(touch.impulses):
             here = (truth.points[:, 0] == body) & (truth.points[:, 1] == touch.left + slot)
-            found = [here & (truth.points[:, 2] == number) for number in impulses.ids]
+            same_feature = [here & (truth.points[:, 2] == number) for number in impulses.ids]
 
-            def given(column, ours, found=found):
+            def given(column, ours, same_feature=same_feature):
                 return tuple(
                     jnp.where(jnp.any(f), jnp.sum(jnp.where(f, truth.points[:, column], 0.0)), x)
-                    for f, x in zip(found, ours, strict=True)
+                    for f, x in zip(same_feature, ours, strict=True)
                 )
 
             slots.append(
@@ -184,7 +184,7 @@ def ours(starts: Snapshot, actions: np.ndarray, truth: Truth, forced: bool) -> S
     """All episodes side by side, by themselves or set to Box2D's floats before every step."""
     environment = LunarLander()
 
-    def one(state, action, truth):
+    def of_one_episode(state, action, truth):
         state = force(state, truth) if forced else state
         settled, before = world.settle(snapshot.unpack(state.world), action)
         hit = world.may_hit(settled, before)
@@ -196,7 +196,7 @@ def ours(starts: Snapshot, actions: np.ndarray, truth: Truth, forced: bool) -> S
         return moved.state, Seen(*seen, hit, state.phase, bodies, joints)
 
     def step(state, given):
-        return jax.vmap(one)(state, *given)
+        return jax.vmap(of_one_episode)(state, *given)
 
     return jax.device_get(jax.jit(lambda *a: jax.lax.scan(step, *a)[1])(starts, (actions, truth)))
 
@@ -224,12 +224,12 @@ def padded(episodes: list[list[Step]]) -> tuple[np.ndarray, Truth, dict[str, np.
     return np.swapaxes(np.array(by_field["action"], np.int32), 0, 1), truth, shown
 
 
-def equal(found: Seen, truth: Truth, shown: dict[str, np.ndarray]) -> None:
+def equal(seen: Seen, truth: Truth, shown: dict[str, np.ndarray]) -> None:
     """How many steps are equal in every bit of bodies and joints; an episode's last is not seen."""
-    pairs = ((found.bodies, truth.bodies), (found.joints, truth.joints))
+    pairs = ((seen.bodies, truth.bodies), (seen.joints, truth.joints))
     same = np.logical_and(*((ours[:-1] == box2d[1:]).all((-2, -1)) for ours, box2d in pairs))
     for name, phase in (("far from", snapshot.FLYING), ("near", snapshot.NEAR)):
-        chosen = shown["real"][1:] & (found.phase[:-1] == phase)
+        chosen = shown["real"][1:] & (seen.phase[:-1] == phase)
         print(f"  equal in every bit, {name} the ground: {same[chosen].sum()} of {chosen.sum()}")
 
 
@@ -237,22 +237,22 @@ def quantiles(values: np.ndarray) -> str:
     """Median, p90, p99 and maximum."""
     if not len(values):
         return "none"
-    found = [*np.quantile(values, [0.5, 0.9, 0.99]), values.max()]
-    return "  ".join(f"{x:8.1e}" for x in found)
+    points = [*np.quantile(values, [0.5, 0.9, 0.99]), values.max()]
+    return "  ".join(f"{x:8.1e}" for x in points)
 
 
-def whole(name: str, found: Seen, shown: dict[str, np.ndarray]) -> None:
+def whole(name: str, seen: Seen, shown: dict[str, np.ndarray]) -> None:
     """How many episodes end alike, and the observations' errors before and after contact."""
     real = shown["real"]
     lengths = real.sum(axis=0)
-    going = np.cumsum(found.over, axis=0) - found.over == 0
-    ends = np.where(found.over.any(axis=0), found.over.argmax(axis=0) + 1, 0)
-    returns = np.where(going & real, found.reward, 0.0).sum(axis=0, dtype=np.float64)
+    going = np.cumsum(seen.over, axis=0) - seen.over == 0
+    ends = np.where(seen.over.any(axis=0), seen.over.argmax(axis=0) + 1, 0)
+    returns = np.where(going & real, seen.reward, 0.0).sum(axis=0, dtype=np.float64)
     truth = np.where(real, shown["reward"], 0.0).sum(axis=0)
     over = shown["over"][lengths - 1, np.arange(len(lengths))]
     together = ends == np.where(over, lengths, 0)
     episode = np.arange(len(lengths))
-    last = np.abs((found.reward - shown["reward"])[lengths - 1, episode]) < 1e-2
+    last = np.abs((seen.reward - shown["reward"])[lengths - 1, episode]) < 1e-2
     same = together & (np.abs(returns - truth) < 1e-2)
     print(f"{name}: {same.sum()} of {len(same)} episodes agree ({same.mean():.1%})")
     print(
@@ -261,9 +261,9 @@ def whole(name: str, found: Seen, shown: dict[str, np.ndarray]) -> None:
     )
     fifths = [f"{part.mean():.0%}" for part in np.array_split(same, 5)]
     print(f"  by share of random actions, in fifths of the episodes: {', '.join(fifths)}")
-    error = np.abs(found.observation - shown["observation"])
+    error = np.abs(seen.observation - shown["observation"])
     free = real & ~shown["touched"] & going
-    after = real & shown["touched"] & going & ~found.over
+    after = real & shown["touched"] & going & ~seen.over
     print(f"  before contact, worst of 8 components {quantiles(error[free].max(axis=-1))}")
     for part, index in (("x", 0), ("vx", 2), ("angle", 4)):
         print(f"  after contact, {part:<22} {quantiles(error[after][:, index])}")
@@ -308,18 +308,18 @@ def main() -> None:
     floor = Seen(*(other[name] for name in ("observation", "reward", "over")), *[None] * 4)
     whole("Box2D, force x (1 + 1e-7)", floor, shown)
 
-    found = ours(starts, actions, truth, forced=True)
-    error = np.abs(found.observation - shown["observation"])[..., :6].max(axis=-1)
+    seen = ours(starts, actions, truth, forced=True)
+    error = np.abs(seen.observation - shown["observation"])[..., :6].max(axis=-1)
     real, over = shown["real"], shown["over"]
     print(f"one step from Box2D's floats, {real.sum()} steps, worst of 6 components")
-    for name, chosen in (("without", ~found.impact), ("with a possible", found.impact)):
+    for name, chosen in (("without", ~seen.impact), ("with a possible", seen.impact)):
         print(f"  {name + ' time of impact':<38} {quantiles(error[real & chosen])}")
-    equal(found, truth, shown)
-    ended = found.over != over
-    wrong = np.abs(found.reward - shown["reward"]) > 1.0
-    legs = np.any(found.observation[..., 6:] != shown["observation"][..., 6:], axis=-1)
+    equal(seen, truth, shown)
+    ended = seen.over != over
+    wrong = np.abs(seen.reward - shown["reward"]) > 1.0
+    legs = np.any(seen.observation[..., 6:] != shown["observation"][..., 6:], axis=-1)
     print(f"  ends that differ: {(ended & real).sum()}")
-    print(f"  rewards of an end that differ: {(wrong & real & (over | found.over)).sum()}")
+    print(f"  rewards of an end that differ: {(wrong & real & (over | seen.over)).sum()}")
     print(f"  leg contacts that differ: {(legs & real).sum()}")
     print(f"{time.perf_counter() - clock:.0f} s")
 

@@ -137,10 +137,10 @@ def main() -> None:
     def plan(states, key):
         lanes = jax.tree.leaves(states)[0].shape[0]
         places = TruePlace(states, jnp.zeros(lanes, bool))
-        found = search(parts, Node(places, jnp.zeros(lanes, bool)), key, config, DISCOUNT)
+        searched = search(parts, Node(places, jnp.zeros(lanes, bool)), key, config, DISCOUNT)
         # Trees of so few simulations stay above the horizon, so every simulation expands.
-        steps = jnp.sum(1 + options.horizon - found.trace[0])
-        return found.value, steps + lanes * options.horizon
+        steps = jnp.sum(1 + options.horizon - searched.trace[0])
+        return searched.value, steps + lanes * options.horizon
 
     random.seed(0)
     gym = Gym()

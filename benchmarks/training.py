@@ -185,8 +185,8 @@ def prepare_mujax(directory: Path) -> Path:
         "import importlib.metadata as m, sys; "
         "sys.exit(any(m.version(n) != v for n, v in (p.split('==') for p in sys.argv[1:])))"
     )
-    found = subprocess.run([python, "-c", code, *PINS], stderr=subprocess.DEVNULL, check=False)
-    if found.returncode:
+    checked = subprocess.run([python, "-c", code, *PINS], stderr=subprocess.DEVNULL, check=False)
+    if checked.returncode:
         print(f"installing mujax in {directory.name} ...", flush=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PINS], check=True)
     return python
@@ -237,12 +237,12 @@ def measure_mujax(python: Path, settings: dict[str, Any]) -> Measured:
 def variants(config: Config, agents: int) -> list[Variant]:
     """All rows of the table; mujax comes first, for the others are compared with it."""
     sequence = config.loss.unroll + 1
-    found = [Variant("mujax", 1, 0, 0), Variant("mujax", 1, sequence, sequence)]
+    rows = [Variant("mujax", 1, 0, 0), Variant("mujax", 1, sequence, sequence)]
     for count in (1, agents):
-        found.append(Variant("muscope", count, 0, 0))
-        found.append(Variant("muscope", count, sequence, sequence))
-        found.append(Variant("muscope", count, default_reanalysed(config), sequence))
-    return found
+        rows.append(Variant("muscope", count, 0, 0))
+        rows.append(Variant("muscope", count, sequence, sequence))
+        rows.append(Variant("muscope", count, default_reanalysed(config), sequence))
+    return rows
 
 
 def print_header(config: Config) -> None:

@@ -19,8 +19,8 @@ class Networks(nn.Module):
         self.f = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3))
 
     def dynamics(self, z, action):
-        both = self.g(torch.cat([z, nn.functional.one_hot(action, 2).float()], dim=1))
-        return torch.tanh(z + both[:, 1:]), both[:, 0]
+        out = self.g(torch.cat([z, nn.functional.one_hot(action, 2).float()], dim=1))
+        return torch.tanh(z + out[:, 1:]), out[:, 0]
 
     def predict(self, z):
         out = self.f(z)

@@ -79,18 +79,18 @@ def test_the_replay_gives_back_what_the_agent_saw(small):
     for _ in range(10):
         state, _ = population.advance(state, rounds)
         rounds += small.train.call_rounds
-    one = jax.tree.map(lambda x: x[0], state.replay)
-    ages, last = np.asarray(one.rows.age)[:rounds], np.asarray(one.rows.last)
+    ring = jax.tree.map(lambda x: x[0], state.replay)
+    ages, last = np.asarray(ring.rows.age)[:rounds], np.asarray(ring.rows.last)
     assert (ages[0] == 0).all()
     assert (ages[3:20] == 3).all()
     restarts = 1 + np.flatnonzero(last[: rounds - 1, 0])
     assert len(restarts) >= 1
     assert (ages[restarts, 0] == 0).all()
     for time in (0, 2, 17, *restarts, *(restarts + 1)):
-        frames = replay.recall(one, jnp.int32(time * small.train.lanes))
+        frames = replay.recall(ring, jnp.int32(time * small.train.lanes))
         oldest = max(0, time - 3, *(r for r in restarts if r <= time), 0)
         for back in range(4):
-            expected = one.rows.observation[max(time - back, oldest), 0]
+            expected = ring.rows.observation[max(time - back, oldest), 0]
             np.testing.assert_array_equal(frames[3 - back], expected)
 
 

@@ -28,18 +28,18 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
     for n in (2, 3, 4, 5, 30):
         held = 0
         for seed in range(300):
-            found = interval(rng.normal(1.0, 2.0, n), seed)
-            held += found.low <= 1.0 <= found.high
+            span = interval(rng.normal(1.0, 2.0, n), seed)
+            held += span.low <= 1.0 <= span.high
         assert 0.92 <= held / 300 <= 0.995
 
 
 def test_the_interval_of_many_is_students():
     values = np.random.default_rng(1).normal(3.0, 2.0, 400)
-    found = interval(values, 0)
+    span = interval(values, 0)
     reach = 1.966 * values.std(ddof=1) / np.sqrt(400)
-    assert found.estimate == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - reach, abs=0.1 * reach)
-    assert found.high == pytest.approx(values.mean() + reach, abs=0.1 * reach)
+    assert span.estimate == pytest.approx(values.mean())
+    assert span.low == pytest.approx(values.mean() - reach, abs=0.1 * reach)
+    assert span.high == pytest.approx(values.mean() + reach, abs=0.1 * reach)
 
 
 def test_the_interval_of_four_agents_is_students_and_all_are_seeded():
@@ -74,8 +74,8 @@ def cells(columns, agents=3, name="table", steps=2000):
 def test_cells_are_means_per_agent_and_a_missing_one_is_named():
     columns = rows(step=[0, 500], episode=[0, 1])
     columns["return"] = columns["agent"] * 100.0 + columns["step"] + columns["episode"]
-    found = cells(columns).mean("return", step=[0, 500])
-    np.testing.assert_allclose(found, [[0.5, 500.5], [100.5, 600.5], [200.5, 700.5]])
+    means = cells(columns).mean("return", step=[0, 500])
+    np.testing.assert_allclose(means, [[0.5, 500.5], [100.5, 600.5], [200.5, 700.5]])
     table = pa.table(columns)
     keep = ~((columns["agent"] == 2) & (columns["step"] == 500))
     lacking = Cells("figure2", table.filter(pa.array(keep)), 3, 2000)
@@ -148,10 +148,10 @@ def test_claims_5_and_6_on_known_correlations():
 
 def test_a_claim_is_not_judged_on_nothing():
     """One trained checkpoint, one budget, one horizon, no late checkpoint: named, not judged."""
-    one = rows(model_step=[0, 500], policy_step=[0, 500])
-    one["error"] = np.ones(len(one["agent"]))
+    lone = rows(model_step=[0, 500], policy_step=[0, 500])
+    lone["error"] = np.ones(len(lone["agent"]))
     for name in ("7", "8"):
-        assert judge(BY_NAME[name], cells(one), 0)["verdict"] == "missing"
+        assert judge(BY_NAME[name], cells(lone), 0)["verdict"] == "missing"
     short = rows(step=[0, 500, 1000], horizon=[1])
     short["error"] = np.ones(len(short["agent"]))
     assert judge(BY_NAME["3"], cells(short), 0)["verdict"] == "missing"
@@ -215,8 +215,8 @@ def test_claim_12_reads_the_whole_search():
         whole = (columns["prior"] == "uniform") & (columns["simulations"] == 8)
         columns[measure] = 1.0 + np.where(whole, gap, 0.0)
     made = cells(columns)
-    found = [judge(BY_NAME[n], made, 0)["estimate"] for n in ("12a", "12b", "12c")]
-    np.testing.assert_allclose(found, [0.3, 0.2, 0.1])
+    estimates = [judge(BY_NAME[n], made, 0)["estimate"] for n in ("12a", "12b", "12c")]
+    np.testing.assert_allclose(estimates, [0.3, 0.2, 0.1])
 
 
 @pytest.fixture(scope="module")

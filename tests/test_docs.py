@@ -25,17 +25,17 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benc
 
 
 def code_of(page):
-    """The blocks and spans of a page's code."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    """The listings and spans of a page's code."""
+    listings = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     outside = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    return [*blocks, *re.findall(r"`([^`]+)`", outside)]
+    return [*listings, *re.findall(r"`([^`]+)`", outside)]
 
 
 def modules():
     yield muscope
-    for found in pkgutil.walk_packages(muscope.__path__, "muscope."):
-        if found.name != "muscope.__main__":
-            yield import_module(found.name)
+    for module in pkgutil.walk_packages(muscope.__path__, "muscope."):
+        if module.name != "muscope.__main__":
+            yield import_module(module.name)
 
 
 @pytest.mark.parametrize("module", list(modules()), ids=lambda m: m.__name__)

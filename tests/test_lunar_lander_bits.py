@@ -52,18 +52,18 @@ def our_contacts(state):
     """The same of a state of ours, and per leg the two edges that it may hold."""
     touches = snapshot.unpack(np.asarray(state.world)).touches[1:]
     held = [[int(t.left) + slot for slot in ((1, 0) if t.right_first else (0, 1))] for t in touches]
-    found = [
+    present = [
         [edge for edge in edges if t.near[edge - int(t.left)]]
         for t, edges in zip(touches, held, strict=True)
     ]
-    return found, held
+    return present, held
 
 
 def same_contacts(lander, state):
     """Whether the contacts with those edges, and their order, are Box2D's."""
-    found, held = our_contacts(state)
+    present, held = our_contacts(state)
     theirs = box2ds_contacts(lander)
-    return found == [
+    return present == [
         [e for e in edges if e in mine] for edges, mine in zip(theirs, held, strict=True)
     ]
 

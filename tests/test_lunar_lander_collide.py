@@ -64,24 +64,24 @@ def test_manifolds_equal_box2ds(polygon):
     seen = {(0, True): 0, (0, False): 0, (1, True): 0, (1, False): 0}
     touched, different = 0, 0
     for where in placements(1500, 0):
-        expected, found = box2ds(polygon, *where), ours(*map(jnp.asarray, where))
-        count = int(found.touching.sum())
+        expected, manifold = box2ds(polygon, *where), ours(*map(jnp.asarray, where))
+        count = int(manifold.touching.sum())
         if expected is None:
             different += count != 0
             continue
         touched += 1
-        points = np.asarray(found.points)[np.asarray(found.touching)]
+        points = np.asarray(manifold.points)[np.asarray(manifold.touching)]
         ids = [
             (i & 15, (i >> 4) & 15, (i >> 8) & 1, (i >> 9) & 1)
-            for i in np.asarray(found.ids)[np.asarray(found.touching)].tolist()
+            for i in np.asarray(manifold.ids)[np.asarray(manifold.touching)].tolist()
         ]
-        if (bool(found.on_polygon), ids) != (expected["on_polygon"], expected["ids"]):
+        if (bool(manifold.on_polygon), ids) != (expected["on_polygon"], expected["ids"]):
             different += 1
             continue
-        np.testing.assert_allclose(found.normal, expected["normal"], atol=2e-6)
-        np.testing.assert_allclose(found.reference, expected["reference"], atol=2e-6)
+        np.testing.assert_allclose(manifold.normal, expected["normal"], atol=2e-6)
+        np.testing.assert_allclose(manifold.reference, expected["reference"], atol=2e-6)
         np.testing.assert_allclose(points, expected["points"], atol=5e-6)
-        seen[count - 1, bool(found.on_polygon)] += 1
+        seen[count - 1, bool(manifold.on_polygon)] += 1
     assert different <= 2  # A processor's rounding may decide a touch by 1e-7 m.
     assert touched > 300
     assert all(number > 10 for number in seen.values())

@@ -87,9 +87,9 @@ def test_a_body_falls_slides_and_rests_as_in_box2d(body, angle, slope):
     for _ in range(120):
         world.Step(1 / 50, 180, 60)
         state, impulses = step(state, impulses, *ground)
-        found = np.array([state.x[body], state.y[body], state.angle[body]])
+        pose = np.array([state.x[body], state.y[body], state.angle[body]])
         centre = thing.worldCenter
-        worst = max(worst, np.abs(found - [centre.x, centre.y, thing.angle]).max())
+        worst = max(worst, np.abs(pose - [centre.x, centre.y, thing.angle]).max())
         touched += bool(np.any(impulses.touching))
     assert touched > 60
     assert worst < 1e-3

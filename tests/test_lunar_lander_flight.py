@@ -52,8 +52,8 @@ def touching(lander):
 @pytest.fixture(scope="module")
 def step():
     @jax.jit
-    def step(rigid, both, action, force):
-        return fly(fire(rigid, action), both, force)
+    def step(rigid, leg_joints, action, force):
+        return fly(fire(rigid, action), leg_joints, force)
 
     return step
 
@@ -63,15 +63,15 @@ def test_flight_equals_box2d_until_the_first_contact(seed, step):
     """Random actions; the worst observation component is off by less than 1e-4."""
     lander, expected, force = box2d(seed)
     actions = np.random.default_rng(seed)
-    rigid, both = bodies.start(), (joints.start(), joints.start())
-    rigid, both = step(rigid, both, 0, force)
+    rigid, leg_joints = bodies.start(), (joints.start(), joints.start())
+    rigid, leg_joints = step(rigid, leg_joints, 0, force)
     steps, worst = 0, np.abs(observe(rigid) - expected[:6]).max()
     while True:
         action = int(actions.integers(4))
         expected, _, terminated, _, _ = lander.step(action)
         if terminated or touching(lander):
             break
-        rigid, both = step(rigid, both, action, jnp.zeros(2))
+        rigid, leg_joints = step(rigid, leg_joints, action, jnp.zeros(2))
         worst = max(worst, np.abs(observe(rigid) - expected[:6]).max())
         steps += 1
     assert steps > 40
@@ -81,16 +81,16 @@ def test_flight_equals_box2d_until_the_first_contact(seed, step):
 @pytest.mark.parametrize("action", [0, 1, 2, 3])
 def test_one_engine_pushes_as_gymnasiums(action, step):
     lander, _, force = box2d(3)
-    rigid, both = step(bodies.start(), (joints.start(), joints.start()), 0, force)
+    rigid, leg_joints = step(bodies.start(), (joints.start(), joints.start()), 0, force)
     expected = lander.step(action)[0]
-    rigid, _ = step(rigid, both, action, jnp.zeros(2))
+    rigid, _ = step(rigid, leg_joints, action, jnp.zeros(2))
     np.testing.assert_allclose(observe(rigid), expected[:6], atol=1e-6)
 
 
 def test_a_kept_state_steps_to_the_same_bits_again(step):
-    rigid, both = step(
+    rigid, leg_joints = step(
         bodies.start(), (joints.start(), joints.start()), 0, jnp.array([400.0, -300.0])
     )
-    once, again = (step(rigid, both, 2, jnp.zeros(2)) for _ in range(2))
+    once, again = (step(rigid, leg_joints, 2, jnp.zeros(2)) for _ in range(2))
     for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)

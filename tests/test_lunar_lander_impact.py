@@ -62,9 +62,9 @@ def test_times_of_impact_equal_box2ds(name):
     cases = list(motions(1500, 0))
     for sweep, start, end in cases:
         state, expected = box2ds(name, sweep, start, end)
-        found = ours(sweep, jnp.asarray(start), jnp.asarray(end))
+        impact = ours(sweep, jnp.asarray(start), jnp.asarray(end))
         hit = state == Box2D.b2TOIOutput.e_touching
         touched += hit
-        same += bool(found.touching) == hit and abs(float(found.time) - expected) < 1e-3
+        same += bool(impact.touching) == hit and abs(float(impact.time) - expected) < 1e-3
     assert touched > 200
     assert same >= 0.995 * len(cases)

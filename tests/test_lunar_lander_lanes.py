@@ -33,14 +33,14 @@ def pool():
     """States of random play with their actions and what follows, from all phases."""
     keys = jax.random.split(jax.random.key(0), LANES)
     state = jax.jit(jax.vmap(ENVIRONMENT.reset))(keys)
-    rng, found = np.random.default_rng(0), []
+    rng, kept = np.random.default_rng(0), []
     for now in range(STEPS):
         action = jnp.asarray(rng.integers(4, size=LANES), jnp.int32)
         moved = step_lanes()(state, action)
         if now % 10 == 9:
-            found.append((state, action, moved))
+            kept.append((state, action, moved))
         state = moved.state
-    pool = jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get(found))
+    pool = jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get(kept))
     assert {FLYING, NEAR, OVER} == set(pool[0].phase.tolist())
     return pool
 

@@ -44,8 +44,8 @@ def test_the_convolution_and_its_gradients_equal_the_definition(stride):
     images = jnp.asarray(rng.normal(size=(5, 6, 6, 2)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 2, 4)), jnp.float32)
     out = jax.vmap(lambda x: convolve(x, kernel, stride))(images)
-    for image, found in zip(images, out, strict=True):
-        np.testing.assert_allclose(found, directly(image, kernel, stride), atol=1e-5)
+    for image, convolved in zip(images, out, strict=True):
+        np.testing.assert_allclose(convolved, directly(image, kernel, stride), atol=1e-5)
 
     weight = jnp.asarray(rng.normal(size=out.shape), jnp.float32)
     scalar = lambda x, k: jnp.sum(weight * jax.vmap(lambda i: convolve(i, k, stride))(x))  # noqa: E731

@@ -31,7 +31,7 @@ def exact_q(horizon, discount=GAMMA):
     return q
 
 
-def lanes(count):
+def guided(count):
     return jnp.ones(count, bool)
 
 
@@ -46,7 +46,7 @@ def test_free_search_in_the_true_model_finds_an_optimal_action(leaf, horizon):
         TabularMDP(),
         agent,
         states,
-        ~lanes(4),
+        ~guided(4),
         jax.random.key(0),
         SearchConfig(simulations=600),
         GAMMA,
@@ -63,7 +63,7 @@ def test_the_first_simulation_is_a_hand_traced_one():
     planner = Planner("true", "rollout", horizon)
     config, key = SearchConfig(simulations=1), jax.random.key(3)
     result = plan(
-        planner, environment, agent, TabularState(jnp.arange(4)), ~lanes(4), key, config, GAMMA
+        planner, environment, agent, TabularState(jnp.arange(4)), ~guided(4), key, config, GAMMA
     )
     leaf_key = jax.random.split(key, 3)[2]
     keys = jax.random.split(jax.random.fold_in(leaf_key, 1), 4)
@@ -136,7 +136,7 @@ def test_a_full_tree_of_the_horizon_averages_every_path_it_repeats():
         TabularMDP(),
         perfect_agent(reward=WRONG),
         TabularState(jnp.arange(4)),
-        ~lanes(4),
+        ~guided(4),
         jax.random.key(0),
         SearchConfig(simulations=30),
         GAMMA,
@@ -156,7 +156,7 @@ def test_a_budget_equals_a_search_of_that_many_simulations():
                 environment,
                 agent,
                 states,
-                lanes(4),
+                guided(4),
                 key,
                 SearchConfig(simulations=simulations),
                 GAMMA,
@@ -179,7 +179,7 @@ def test_a_planners_policy_spends_its_budget():
             Planner("true", "rollout", 4),
             TabularMDP(),
             agent,
-            ~lanes(64),
+            ~guided(64),
             SearchConfig(simulations=200),
             GAMMA,
             jnp.int32(budget),
@@ -213,7 +213,7 @@ def test_value_leaves_are_worth_nothing_past_a_true_termination():
         TabularMDP(),
         agent,
         TabularState(jnp.array([2])),
-        ~lanes(1),
+        ~guided(1),
         jax.random.key(0),
         SearchConfig(simulations=20),
         GAMMA,
@@ -233,13 +233,13 @@ def test_the_pairs_do_not_change_the_search_and_tell_its_errors():
     environment, agent, horizon = TabularMDP(), perfect_agent(reward=WRONG), 3
     states, key = TabularState(jnp.arange(4)), jax.random.key(2)
     config = SearchConfig(simulations=12)
-    result = plan_in_pairs(environment, agent, states, ~lanes(4), horizon, key, config, GAMMA)
+    result = plan_in_pairs(environment, agent, states, ~guided(4), horizon, key, config, GAMMA)
     plain = plan(
         Planner("learned", "rollout", horizon),
         environment,
         agent,
         states,
-        ~lanes(4),
+        ~guided(4),
         key,
         config,
         GAMMA,
@@ -271,7 +271,7 @@ def test_pairs_of_a_perfect_model_have_no_error():
         environment,
         agent,
         states,
-        lanes(8),
+        guided(8),
         16,
         jax.random.key(1),
         SearchConfig(simulations=30),

@@ -82,10 +82,10 @@ def test_cold_lanes_act_nearly_greedily_and_the_others_explore(tiny):
 def test_two_devices_give_what_one_gives(eight):
     assert len(jax.local_devices()) == 2
     assert eight.mesh.size == 2
-    one = Population(eight.config, jax.local_devices()[:1])
+    single = Population(eight.config, jax.local_devices()[:1])
     split, split_metrics, _ = run(eight, eight.initial(), 3)
     assert len(split.key.sharding.device_set) == 2
-    whole, whole_metrics, _ = run(one, one.initial(), 3)
+    whole, whole_metrics, _ = run(single, single.initial(), 3)
     a, b = jax.device_get(split), jax.device_get(whole)
     np.testing.assert_array_equal(a.replay.rows.action, b.replay.rows.action)
     assert_close(a.agent, b.agent, rtol=1e-3, atol=1e-4)
@@ -149,13 +149,13 @@ def test_reanalysed_targets_equal_a_fresh_search_with_the_current_network(tiny):
     while population.training_step(rounds) < 8:
         state, _ = population.advance(state, rounds)
         rounds += 1
-    one = jax.tree.map(lambda x: x[0], jax.device_get(state))
-    before = one.replay.rows
+    first = jax.tree.map(lambda x: x[0], jax.device_get(state))
+    before = first.replay.rows
     # The next round searches with the average as it stands now.
     observations = before.observation[:rounds].reshape(-1, 4)
     fresh = search(
-        learned_parts(one.average),
-        jax.vmap(one.average.represent)(observations),
+        learned_parts(first.average),
+        jax.vmap(first.average.represent)(observations),
         jax.random.key(0),
         config.search,
         config.environment.discount,

@@ -85,10 +85,10 @@ def test_training_measures_before_it_starts_and_leaves_it_alone(tiny, monkeypatc
     state, metrics = jax.jit(program.run, static_argnums=2)(begin, jnp.int32(0), rounds)
     assert float(jnp.sum(metrics.updates)) > 0
     for agent in (state.agent, state.average):
-        for one, other in zip(
+        for after, before in zip(
             jax.tree.leaves(agent.representation.view), jax.tree.leaves(view), strict=True
         ):
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(after, before)
     moved = jax.tree.map(
         lambda a, b: float(jnp.abs(a - b).max()),
         state.average.representation.inner,

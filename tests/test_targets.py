@@ -111,7 +111,7 @@ def test_windows_cross_the_end_of_the_ring():
 
 @pytest.mark.parametrize("ends", [{"terminated": [1, 4]}, {"terminated": [1], "last": [4]}])
 def test_a_second_episode_in_the_window_is_not_seen(ends):
-    one = at(filled([1, 2, 3, 4, 5, 6, 7, 8], terminated=[1]), 0)
-    two = at(filled([1, 2, 3, 4, 5, 6, 7, 8], **ends), 0)
+    one_end = at(filled([1, 2, 3, 4, 5, 6, 7, 8], terminated=[1]), 0)
+    two_ends = at(filled([1, 2, 3, 4, 5, 6, 7, 8], **ends), 0)
     for name in ("value", "value_mask", "reward", "reward_mask", "policy_mask"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        np.testing.assert_array_equal(getattr(one_end, name), getattr(two_ends, name))

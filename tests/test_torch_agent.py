@@ -98,11 +98,11 @@ def test_one_agent_equals_the_same_network_in_jax(data):
     observations, actions = data
     network.batches.clear()
 
-    def both(agent):
+    def over_both_axes(agent):
         return jax.vmap(jax.vmap(lambda x, a: unrolled(agent, x, a)))(observations, actions)
 
-    ours = jax.jit(both)(agent)
-    assert_close(ours, both(InJax(network)))
+    ours = jax.jit(over_both_axes)(agent)
+    assert_close(ours, over_both_axes(InJax(network)))
     assert network.batches == [24, 24]  # One call per step, for all lanes of both axes.
     alone = jax.jit(lambda x, a: unrolled(agent, x, a))(observations[0, 0], actions[0, 0])
     assert_close(alone, jax.tree.map(lambda x: x[0, 0], ours))

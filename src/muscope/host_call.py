@@ -30,8 +30,8 @@ def host_errors() -> Iterator[None]:
 def host_call(on_host: Callable[..., None], shapes: Any, *arguments: Any) -> Any:
     """``on_host(outputs, *arguments)`` as a pure operation of the compiled program.
 
-    However deeply ``jax.vmap`` is nested, all lanes on a device come in one call, with the mapped
-    axes in front of every array.
+    However deeply ``jax.vmap`` is nested, everything mapped on a device comes in one call, with the
+    mapped axes in front of every array.
 
     On the CPU the callback works on XLA's own buffers: ``jax.pure_callback`` would copy inputs
     beyond 100 KB by a task for the very threads that wait for the callback, and hang.
@@ -39,7 +39,7 @@ def host_call(on_host: Callable[..., None], shapes: Any, *arguments: Any) -> Any
     Args:
         on_host: writes the outputs; NumPy arrays, the inputs not to be written to.  A
             :class:`MuscopeError` that it raises comes out of :func:`host_errors`.
-        shapes: ``jax.ShapeDtypeStruct`` of every output of one lane, a pytree.
+        shapes: ``jax.ShapeDtypeStruct`` of every output without mapped axes, a pytree.
         arguments: pytrees of arrays.
 
     """
@@ -58,8 +58,8 @@ def host_call(on_host: Callable[..., None], shapes: Any, *arguments: Any) -> Any
     def by_copy(*inputs: Any) -> Any:
         inputs = jax.tree.map(np.asarray, inputs)
         first = jax.tree.leaves(inputs)[0]
-        lanes = first.shape[: first.ndim - rank]  # All inputs and outputs have these axes.
-        outputs = jax.tree.map(lambda s: np.empty(lanes + s.shape, s.dtype), shapes)
+        mapped = first.shape[: first.ndim - rank]  # All inputs and outputs have these axes.
+        outputs = jax.tree.map(lambda s: np.empty(mapped + s.shape, s.dtype), shapes)
         run(outputs, inputs)
         return outputs
 

@@ -66,16 +66,16 @@ def agents_mesh(agents: int, devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def map_agents(
-    one: Callable[..., Any],
+    of_one: Callable[..., Any],
     mesh: Mesh,
     per_agent: int,
     donate: bool = False,
     in_turn: bool = False,
 ) -> Callable[..., Any]:
-    """Compile ``one`` agent's function for a population.
+    """Compile one agent's function for a population.
 
     Args:
-        one: function of one agent; its first ``per_agent`` arguments differ between
+        of_one: function of one agent; its first ``per_agent`` arguments differ between
             agents, the rest are shared by all.
         mesh: from :func:`agents_mesh`; agents are split over it and never communicate.
         per_agent: arguments with a leading [P] axis.
@@ -87,8 +87,8 @@ def map_agents(
     def together(*arguments: Any) -> Any:
         agents, shared = arguments[:per_agent], arguments[per_agent:]
         if in_turn and jax.tree.leaves(agents)[0].shape[0] > 1:
-            return jax.lax.map(lambda agent: one(*agent, *shared), agents)
-        return jax.vmap(one, in_axes=(0,) * per_agent + (None,) * len(shared))(*arguments)
+            return jax.lax.map(lambda agent: of_one(*agent, *shared), agents)
+        return jax.vmap(of_one, in_axes=(0,) * per_agent + (None,) * len(shared))(*arguments)
 
     def call(*arguments: Any) -> Any:
         specs = tuple(

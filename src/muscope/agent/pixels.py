@@ -1,7 +1,7 @@
 """The networks of a MuZero agent that sees images, ``network.kind = "resnet"``.
 
 After the set-up that the paper refers to (EfficientZero's, Ye et al. 2021, without its own
-additions): convolutions down to a 6x6 latent state, one residual block in the dynamics and in
+additions): convolutions down to a 6x6 latent state, one :class:`Residual` in the dynamics and in
 the prediction, heads of a 1x1 convolution and one hidden layer, last layers zero.  Layer
 normalisation stands in for batch normalisation, because it keeps no running state and means the
 same for one agent or many; what it cannot do, bring out the few pixels that change, standardised
@@ -113,13 +113,13 @@ def halved(x: Plane) -> Float[Array, "half half channels"]:
 
 
 class Representation(eqx.Module):
-    """h: two convolutions of stride 2, then a residual block before every further halving, on
+    """h: two convolutions of stride 2, then a :class:`Residual` before every further halving, on
     standardised pixels.
     """
 
     view: Standardise | eqx.nn.Identity
     stem: Conv
-    stem_block: Residual
+    stem_block: Residual  # a field's name is its arrays' in checkpoints
     down: Conv
     blocks: list[Residual]
 
@@ -142,8 +142,8 @@ class Representation(eqx.Module):
     def __call__(self, observation: Float[Array, "size size frames"]) -> Plane:
         x = self.stem_block(jax.nn.relu(self.stem(self.view(observation))))
         x = jax.nn.relu(self.down(x))
-        for i, block in enumerate(self.blocks):
-            x = block(halved(x) if i else x)
+        for i, residual in enumerate(self.blocks):
+            x = residual(halved(x) if i else x)
         return scaled(x)
 
 
@@ -171,7 +171,7 @@ class Dynamics(eqx.Module):
 
 
 class Predictor(eqx.Module):
-    """f: a residual block and two heads."""
+    """f: a :class:`Residual` and two heads."""
 
     block: Residual
     policy: Head

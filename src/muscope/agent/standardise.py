@@ -38,29 +38,35 @@ class Standardise(eqx.Module):
         return jnp.clip((x - mean) / jnp.maximum(spread, FLOOR), -LIMIT, LIMIT)
 
 
-def _is_one(x: Any) -> bool:
+def _is_standardise(x: Any) -> bool:
     return isinstance(x, Standardise)
 
 
 def present(agent: Any) -> bool:
     """Whether a network holds a :class:`Standardise`."""
-    return any(map(_is_one, jax.tree.leaves(agent, is_leaf=_is_one)))
+    return any(map(_is_standardise, jax.tree.leaves(agent, is_leaf=_is_standardise)))
 
 
 def trained(agent: Any) -> Any:
     """A tree of the same shape (or a prefix of it): whether training may change a part."""
-    return jax.tree.map(lambda x: not _is_one(x), agent, is_leaf=_is_one)
+    return jax.tree.map(lambda x: not _is_standardise(x), agent, is_leaf=_is_standardise)
 
 
 def measured(agent: Any, mean: Float[Array, "..."], spread: Float[Array, "..."]) -> Any:
     """The network with its :class:`Standardise` set."""
 
-    def one(x):
-        return eqx.tree_at(lambda s: (s.mean, s.spread), x, (mean, spread)) if _is_one(x) else x
+    def replaced(x):
+        return (
+            eqx.tree_at(lambda s: (s.mean, s.spread), x, (mean, spread))
+            if _is_standardise(x)
+            else x
+        )
 
-    return jax.tree.map(one, agent, is_leaf=_is_one)
+    return jax.tree.map(replaced, agent, is_leaf=_is_standardise)
 
 
 def copied(source: Any, target: Any) -> Any:
     """``target`` with the :class:`Standardise` of ``source``, another network of its kind."""
-    return jax.tree.map(lambda s, t: s if _is_one(s) else t, source, target, is_leaf=_is_one)
+    return jax.tree.map(
+        lambda s, t: s if _is_standardise(s) else t, source, target, is_leaf=_is_standardise
+    )

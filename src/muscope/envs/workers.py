@@ -181,7 +181,7 @@ class Pool:
             if self._model is None:
                 self._model = self._maker()
                 atexit.register(self.close)
-            return [perform(self._model, one) for one in work]
+            return [perform(self._model, piece) for piece in work]
         except Exception as error:
             raise _failed(traceback.format_exc()) from error
 

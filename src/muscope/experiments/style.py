@@ -98,12 +98,14 @@ def thin(
 
 def legend_below(figure: Figure, *axes: Axes, columns: int = 3) -> None:
     """One legend under the panels, for the lines of ``axes``."""
-    found = [
+    entries = [
         (handle, label)
-        for one in axes
-        for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
+        for panel in axes
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     ]
-    figure.legend(*zip(*found, strict=True), loc="outside lower center", ncols=columns, fontsize=8)
+    figure.legend(
+        *zip(*entries, strict=True), loc="outside lower center", ncols=columns, fontsize=8
+    )
 
 
 def twin_labels(

@@ -77,7 +77,7 @@ class Conv(eqx.Module):
         return ACTIVATIONS[self.activation](x)
 
 
-class Block(eqx.Module):
+class Residual(eqx.Module):
     """relu(x + two convolutions of x); ``skip`` replaces x where the size changes."""
 
     first: Conv
@@ -153,8 +153,8 @@ def _normalised(weights: Weights, name: str) -> tuple[Any, Any, Norm | None]:
 def norm(weights: Weights, name: str) -> Norm:
     """A layer normalisation, per component (images: [C, H, W]) or per channel."""
     dimensions = len(weights.shape(f"{name}.weight"))
-    both = (weights(f"{name}.{part}", dimensions) for part in ("weight", "bias"))
-    return Norm(*(_array(x.transpose(1, 2, 0) if dimensions == 3 else x) for x in both))
+    arrays = (weights(f"{name}.{part}", dimensions) for part in ("weight", "bias"))
+    return Norm(*(_array(x.transpose(1, 2, 0) if dimensions == 3 else x) for x in arrays))
 
 
 def _array(x: np.ndarray) -> Array:

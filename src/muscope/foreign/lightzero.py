@@ -1,7 +1,7 @@
 """Agents of LightZero: https://github.com/opendilab/LightZero, its MuZero only.
 
 Facts from lzero/model/common.py, muzero_model.py and muzero_model_mlp.py at commit 9f717c8 and at
-the tags v0.0.5, v0.1.0 and v0.2.0, and from DI-engine's building blocks (ding/torch_utils/network,
+the tags v0.0.5, v0.1.0 and v0.2.0, and from DI-engine's layers (ding/torch_utils/network,
 commit d0b21d0): ``MuZeroModelMLP`` and ``MuZeroModel`` (convolutional).  A state dict tells their
 sizes, the kind of normalisation, the residual connection and how actions are encoded.  It does
 not tell how h of an MLP ends, whether latent states are scaled, or where the bins lie; those are
@@ -24,12 +24,12 @@ from muscope.envs.base import Spec
 from muscope.errors import CheckpointError, ConfigError
 from muscope.foreign.base import ForeignAgent, Predictor
 from muscope.foreign.layers import (
-    Block,
     Chain,
     Conv,
     Dense,
     Head,
     Image,
+    Residual,
     ToImage,
     average_pool,
     conv,
@@ -300,11 +300,11 @@ class DownSample(eqx.Module):
     """Down to an eighth of the image, or, of images of another size than 64, a sixteenth."""
 
     layers: Chain
-    last_blocks: Chain
+    last_residuals: Chain
 
     def __call__(self, x: Image) -> Float[Array, "h w outputs"]:
         height = x.shape[0]
-        x = self.last_blocks(average_pool(self.layers(x)))
+        x = self.last_residuals(average_pool(self.layers(x)))
         return x if height == 64 else average_pool(x)
 
 
@@ -312,7 +312,7 @@ class ImageDynamics(eqx.Module):
     """g with the action as further planes, and the latent state added to the first layer's."""
 
     first: Conv
-    blocks: Chain
+    residuals: Chain
     reward: Head
     num_actions: int = eqx.field(static=True)
     renorm: Renorm | None
@@ -322,7 +322,7 @@ class ImageDynamics(eqx.Module):
         code = _encoded(action, size, self.num_actions)
         planes = jnp.broadcast_to(code, (*z.shape[:2], size))
         following = jax.nn.relu(z + self.first(jnp.concatenate([z, planes], axis=-1)))
-        following = self.blocks(following)
+        following = self.residuals(following)
         reward = self.reward(following)
         return following if self.renorm is None else self.renorm(following), reward
 
@@ -330,12 +330,12 @@ class ImageDynamics(eqx.Module):
 class ImagePredictor(eqx.Module):
     """f of an image."""
 
-    blocks: Chain
+    residuals: Chain
     policy: Head
     value: Head
 
     def __call__(self, z: Image) -> tuple[Float[Array, "A"], Float[Array, "bins"]]:
-        x = self.blocks(z)
+        x = self.residuals(z)
         return self.policy(x), self.value(x)
 
 
@@ -355,9 +355,9 @@ def _convolutional(
         else (conv(weights, f"{h}.conv", f"{h}.norm", "relu"),)
     )
     renorms = () if renorm is None else (renorm,)
-    layers = Chain((*stem, *_blocks(weights, f"{h}.resblocks"), *renorms))
+    layers = Chain((*stem, *_residuals(weights, f"{h}.resblocks"), *renorms))
     prediction = ImagePredictor(
-        Chain(_blocks(weights, f"{f}.resblocks")),
+        Chain(_residuals(weights, f"{f}.resblocks")),
         _head(weights, f, "conv1x1_policy", "norm_policy", "fc_policy"),
         _head(weights, f, "conv1x1_value", "norm_value", "fc_value"),
     )
@@ -366,7 +366,7 @@ def _convolutional(
     _code_size(weights, first.kernel.shape[2], first.kernel.shape[3], actions)
     dynamics = ImageDynamics(
         first,
-        Chain(_blocks(weights, f"{g}.resblocks")),
+        Chain(_residuals(weights, f"{g}.resblocks")),
         _head(weights, g, "conv1x1_reward", "norm_reward", "fc_reward_head"),
         actions,
         renorm,
@@ -387,21 +387,21 @@ def _down_sample(weights: Weights, name: str) -> DownSample:
         Chain(
             (
                 conv(weights, f"{name}.conv1", f"{name}.norm1", "relu", stride=2),
-                *_blocks(weights, f"{name}.resblocks1"),
-                _block(weights, f"{name}.downsample_block", stride=2),
-                *_blocks(weights, f"{name}.resblocks2"),
+                *_residuals(weights, f"{name}.resblocks1"),
+                _residual(weights, f"{name}.downsample_block", stride=2),
+                *_residuals(weights, f"{name}.resblocks2"),
             )
         ),
-        Chain(_blocks(weights, f"{name}.resblocks3")),
+        Chain(_residuals(weights, f"{name}.resblocks3")),
     )
 
 
-def _blocks(weights: Weights, name: str) -> tuple[Block, ...]:
-    return tuple(_block(weights, f"{name}.{n}") for n in weights.numbered(name))
+def _residuals(weights: Weights, name: str) -> tuple[Residual, ...]:
+    return tuple(_residual(weights, f"{name}.{n}") for n in weights.numbered(name))
 
 
-def _block(weights: Weights, name: str, stride: int = 1) -> Block:
-    return Block(
+def _residual(weights: Weights, name: str, stride: int = 1) -> Residual:
+    return Residual(
         conv(weights, f"{name}.conv1.0", f"{name}.conv1.1", "relu", stride),
         conv(weights, f"{name}.conv2.0", f"{name}.conv2.1"),
         conv(weights, f"{name}.conv3.0", stride=stride) if stride > 1 else None,

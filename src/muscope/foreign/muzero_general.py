@@ -24,11 +24,11 @@ from muscope.foreign.base import (
     whole_bins,
 )
 from muscope.foreign.layers import (
-    Block,
     Chain,
     Conv,
     Head,
     Image,
+    Residual,
     ToImage,
     average_pool,
     conv,
@@ -177,16 +177,16 @@ def _residual(
 ) -> ForeignAgent:
     h, g, f = (f"{part}_network.module" for part in ("representation", "dynamics", "prediction"))
     prediction = ImagePredictor(
-        Chain(_blocks(weights, f"{f}.resblocks")),
+        Chain(_residuals(weights, f"{f}.resblocks")),
         _head(weights, f, "conv1x1_policy", "fc_policy"),
         _head(weights, f, "conv1x1_value", "fc_value"),
     )
     actions = prediction.policy.layers.layers[-1].bias.size
-    g_layers = (_first(weights, g), *_blocks(weights, f"{g}.resblocks"))
+    g_layers = (_first(weights, g), *_residuals(weights, f"{g}.resblocks"))
     dynamics = ImageDynamics(Chain(g_layers), _head(weights, g, "conv1x1_reward", "fc"), actions)
     side = prediction.value.layers.layers[0].weight.shape[0] // prediction.value.squeeze.bias.size
     stem = _stem(weights, h, side)
-    representation = Chain((*stem, *_blocks(weights, f"{h}.resblocks")))
+    representation = Chain((*stem, *_residuals(weights, f"{h}.resblocks")))
     unused = (f"{h}.conv.", f"{h}.bn.") if weights.has(f"{h}.downsample_net") else ()
     weights.done(unused)
     view = to_image(
@@ -209,7 +209,7 @@ def _residual(
 
 
 def _stem(weights: Weights, name: str, area: int) -> tuple:
-    """Layers of h before its residual blocks, for a latent state of ``area`` positions."""
+    """Layers of h before its residual layers, for a latent state of ``area`` positions."""
     down = f"{name}.downsample_net"
     if weights.has(f"{down}.features"):
         height = weights.shape(f"{down}.features.0.weight")[2] // 2
@@ -223,11 +223,11 @@ def _stem(weights: Weights, name: str, area: int) -> tuple:
     if weights.has(down):
         return (
             conv(weights, f"{down}.conv1", stride=2),
-            *_blocks(weights, f"{down}.resblocks1"),
+            *_residuals(weights, f"{down}.resblocks1"),
             conv(weights, f"{down}.conv2", stride=2),
-            *_blocks(weights, f"{down}.resblocks2"),
+            *_residuals(weights, f"{down}.resblocks2"),
             Pool("average"),
-            *_blocks(weights, f"{down}.resblocks3"),
+            *_residuals(weights, f"{down}.resblocks3"),
             Pool("average"),
         )
     return (_first(weights, name),)
@@ -237,9 +237,9 @@ def _first(weights: Weights, name: str) -> Conv:
     return conv(weights, f"{name}.conv", f"{name}.bn", "relu")
 
 
-def _blocks(weights: Weights, name: str) -> tuple[Block, ...]:
+def _residuals(weights: Weights, name: str) -> tuple[Residual, ...]:
     return tuple(
-        Block(
+        Residual(
             conv(weights, f"{name}.{n}.conv1", f"{name}.{n}.bn1", "relu"),
             conv(weights, f"{name}.{n}.conv2", f"{name}.{n}.bn2"),
         )

@@ -181,7 +181,7 @@ class _Host:
     def _kept(self, z: Any, name: str, batch: int) -> Any:
         """The shapes and types of one lane's latent state as JAX keeps it."""
 
-        def one(x: Any) -> jax.ShapeDtypeStruct:
+        def of_one_lane(x: Any) -> jax.ShapeDtypeStruct:
             if not isinstance(x, self._torch.Tensor) or x.ndim < 1 or x.shape[0] != batch:
                 raise ConfigError(
                     f"{name} must give latent states [{batch}, ...] for a batch of {batch}, not "
@@ -190,7 +190,7 @@ class _Host:
             dtype = x.cpu().numpy().dtype
             return jax.ShapeDtypeStruct(tuple(x.shape[1:]), jax.dtypes.canonicalize_dtype(dtype))
 
-        return jax.tree.map(one, z)
+        return jax.tree.map(of_one_lane, z)
 
     def represent(self, latent: Any, index: np.ndarray, observation: np.ndarray) -> None:
         """The latent states of all lanes' observations, with f of them."""
@@ -205,10 +205,10 @@ class _Host:
     def step(self, outputs: Any, index: np.ndarray, z: Any, action: np.ndarray) -> None:
         """The next latent states of all lanes, with f of them, and the rewards."""
         latent, rewards = outputs
-        lanes = jax.tree.map(lambda x, s: x.reshape(-1, *s.shape), z, self.latent.z)
+        flat = jax.tree.map(lambda x, s: x.reshape(-1, *s.shape), z, self.latent.z)
 
         def work(agent: TorchModules, rows: slice | np.ndarray) -> None:
-            here = jax.tree.map(lambda x, t: self._tensor(x[rows]).to(t), lanes, self._dtypes)
+            here = jax.tree.map(lambda x, t: self._tensor(x[rows]).to(t), flat, self._dtypes)
             actions = self._tensor(action.reshape(-1)[rows]).long()
             following, reward = agent.dynamics(here, actions)
             rewards.reshape(-1)[rows] = self._array(reward).reshape(-1)

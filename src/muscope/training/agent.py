@@ -101,8 +101,8 @@ class AgentProgram:
         starts = jax.vmap(lambda k: episode.start(self.environment, k))(
             jax.random.split(reset_key, lanes)
         )
-        one = jax.tree.map(lambda x: x[0], starts)
-        kept, age = self._kept(one.state)
+        start = jax.tree.map(lambda x: x[0], starts)
+        kept, age = self._kept(start.state)
         example = Rows(
             observation=kept,
             action=jnp.zeros((), jnp.int32),
@@ -203,17 +203,19 @@ class AgentProgram:
         roots = jax.vmap(state.average.represent)(jnp.concatenate([now, then]))
         prior = jax.nn.softmax(jax.vmap(parts.prior)(roots))
         prior = mix_root_noise(prior, noise, config.search.dirichlet_fraction)
-        found = search(parts, roots, search_key, config.search, config.environment.discount, prior)
-        policy = found.visits / config.search.simulations
+        searched = search(
+            parts, roots, search_key, config.search, config.environment.discount, prior
+        )
+        policy = searched.visits / config.search.simulations
 
         # Refresh before appending: the new row may overwrite a row that was just searched.
         memory = replay.refresh(
-            state.replay, old, policy[train.lanes :], found.value[train.lanes :]
+            state.replay, old, policy[train.lanes :], searched.value[train.lanes :]
         )
         scheduled = temperature_at(step, train.steps, train.temperatures)
         cold = jnp.arange(train.lanes) < train.cold_lanes
         temperature = jnp.where(cold, train.temperatures[-1], scheduled)[:, None]
-        action = sample_action(action_key, found.visits[: train.lanes], temperature)
+        action = sample_action(action_key, searched.visits[: train.lanes], temperature)
         following, outcome = jax.vmap(lambda e, a, k: episode.advance(self.environment, e, a, k))(
             state.episodes, action, jax.random.split(reset_key, train.lanes)
         )
@@ -227,7 +229,7 @@ class AgentProgram:
                 terminated=outcome.terminated,
                 last=state.episodes.last,
                 policy=policy[: train.lanes],
-                value=found.value[: train.lanes],
+                value=searched.value[: train.lanes],
                 age=age,
             ),
         )

@@ -96,10 +96,10 @@ def unit(vector: Point) -> Point:
 
 def pick(index: Int[Array, ""], choices: list[Array]) -> Array:
     """``choices[index]``, unrolled."""
-    found = choices[0]
+    picked = choices[0]
     for i, choice in enumerate(choices[1:], start=1):
-        found = jnp.where(index == i, choice, found)
-    return found
+        picked = jnp.where(index == i, choice, picked)
+    return picked
 
 
 def pick_point(index: Int[Array, ""], points: list[Point]) -> Point:

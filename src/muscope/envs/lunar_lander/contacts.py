@@ -78,13 +78,13 @@ def nothing() -> Impulses:
 def match(manifold: Manifold, old: Impulses) -> Impulses:
     """The new manifold's points with the impulses that the same features had before."""
 
-    def found(i: int, values: Pair) -> Array:
+    def inherited(i: int, values: Pair) -> Array:
         same = [old.touching[j] & (old.ids[j] == manifold.ids[i]) for j in (0, 1)]
         return jnp.where(same[0], values[0], jnp.where(same[1], values[1], 0.0))
 
     return Impulses(
-        (found(0, old.normal), found(1, old.normal)),
-        (found(0, old.tangent), found(1, old.tangent)),
+        (inherited(0, old.normal), inherited(1, old.normal)),
+        (inherited(0, old.tangent), inherited(1, old.tangent)),
         (manifold.ids[0], manifold.ids[1]),
         (manifold.touching[0], manifold.touching[1]),
     )
@@ -160,7 +160,7 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
     touching = impulses.touching
     determinant = k11 * k22 - k12 * k12
     scale = 1.0 / determinant
-    both = touching[0] & touching[1] & (k11 * k11 < CONDITION * determinant)
+    solved_as_two = touching[0] & touching[1] & (k11 * k11 < CONDITION * determinant)
     return Constraint(
         normal,
         (arms_x[0], arms_x[1]),
@@ -171,7 +171,7 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
         k12,
         k22,
         (scale * k22, -scale * k12, scale * k11),
-        jnp.where(both, 2, jnp.where(touching[0], 1, 0)),
+        jnp.where(solved_as_two, 2, jnp.where(touching[0], 1, 0)),
     )
 
 
@@ -225,36 +225,40 @@ def solve_velocity(
         speeds.append(vx * nx + vy * ny)
     a1, a2 = impulses.normal
     alone = jnp.maximum(a1 - c.normal_mass[0] * speeds[0], 0.0)
-    found, x1, x2 = _block(c, a1, a2, speeds[0], speeds[1])
-    first = jnp.where(c.solved == 2, jnp.where(found, x1, a1), jnp.where(c.solved == 1, alone, a1))
-    second = jnp.where((c.solved == 2) & found, x2, a2)
+    settled, x1, x2 = _of_two_points(c, a1, a2, speeds[0], speeds[1])
+    first = jnp.where(
+        c.solved == 2, jnp.where(settled, x1, a1), jnp.where(c.solved == 1, alone, a1)
+    )
+    second = jnp.where((c.solved == 2) & settled, x2, a2)
     d1, d2 = first - a1, second - a2
     bodies = _push(bodies, body, c, {0: (d1 * nx, d1 * ny), 1: (d2 * nx, d2 * ny)})
     solved = impulses._replace(normal=(first, second), tangent=(tangents[0], tangents[1]))
     return bodies, solved
 
 
-def _block(
+def _of_two_points(
     c: Constraint, a1: Array, a2: Array, v1: Array, v2: Array
 ) -> tuple[Bool[Array, ""], Array, Array]:
-    """Total impulses of two points: x >= 0, w = K x + b >= 0, x . w = 0, by its four cases."""
+    """Total impulses of two points: x >= 0, w = K x + b >= 0, x . w = 0, and in front whether one
+    of its four cases settled them.
+    """
     b1 = v1 - (c.k11 * a1 + c.k12 * a2)
     b2 = v2 - (c.k12 * a1 + c.k22 * a2)
     xx, xy, yy = c.inverse
     both1, both2 = -(xx * b1 + xy * b2), -(xy * b1 + yy * b2)
-    one, two = -c.normal_mass[0] * b1, -c.normal_mass[1] * b2
+    alone1, alone2 = -c.normal_mass[0] * b1, -c.normal_mass[1] * b2
     cases = (
         ((both1 >= 0) & (both2 >= 0), both1, both2),
-        ((one >= 0) & (c.k12 * one + b2 >= 0), one, jnp.zeros_like(one)),
-        ((two >= 0) & (c.k12 * two + b1 >= 0), jnp.zeros_like(two), two),
+        ((alone1 >= 0) & (c.k12 * alone1 + b2 >= 0), alone1, jnp.zeros_like(alone1)),
+        ((alone2 >= 0) & (c.k12 * alone2 + b1 >= 0), jnp.zeros_like(alone2), alone2),
         ((b1 >= 0) & (b2 >= 0), jnp.zeros_like(b1), jnp.zeros_like(b2)),
     )
-    found, x1, x2 = jnp.array(False), a1, a2
+    settled, x1, x2 = jnp.array(False), a1, a2
     for holds, first, second in cases:
-        taken = holds & ~found
+        taken = holds & ~settled
         x1, x2 = jnp.where(taken, first, x1), jnp.where(taken, second, x2)
-        found |= holds
-    return found, x1, x2
+        settled |= holds
+    return settled, x1, x2
 
 
 def solve_position(

@@ -68,7 +68,7 @@ def advance(
     def times(course: _Course) -> tuple[Array, Array]:
         sweep = _sweep(course.bodies, body, course.before)
 
-        def one(number: Array, off: Array) -> Array:
+        def time_of_edge(number: Array, off: Array) -> Array:
             ends = touch.edge(heights, number)
             impact = time_of_impact(SHAPES[body], CENTRES[body], sweep, *ends)
             hit = impact.touching & touch.exists(number) & ~off
@@ -79,7 +79,7 @@ def advance(
             off | (events > MOST_EVENTS)
             for off, events in zip(course.off, course.events, strict=True)
         ]
-        return touch.halves(jax.vmap(one)(numbers, jnp.stack(left_alone)))
+        return touch.halves(jax.vmap(time_of_edge)(numbers, jnp.stack(left_alone)))
 
     def event(course: _Course) -> _Course:
         left_time, right_time = times(course)
@@ -94,16 +94,16 @@ def advance(
             first, last = getattr(course.before, name)[body], getattr(end, name)
             places[name] = replace(last, body, (1.0 - part) * first + part * last[body])
         back = end._replace(**places)
-        found = touch.manifolds(back, body, touched.left, heights)
+        manifolds = touch.manifolds(back, body, touched.left, heights)
         left_old, right_old = course.touched.impulses
-        matched = (contacts.match(found[0], left_old), contacts.match(found[1], right_old))
+        matched = (contacts.match(manifolds[0], left_old), contacts.match(manifolds[1], right_old))
         real = jnp.where(right, touch.touching(matched[1]), touch.touching(matched[0]))
         goes = happens & real
         # The contact that hits is solved first.
         there, after = _solve_alone(
             back,
             body,
-            choose(right, found[::-1], found),
+            choose(right, manifolds[::-1], manifolds),
             choose(right, matched[::-1], matched),
             time,
             goes,
@@ -150,7 +150,7 @@ def advance(
 
 
 def _solve_alone(
-    bodies: Bodies, body: int, found: tuple, matched: tuple, time: Array, goes: Array
+    bodies: Bodies, body: int, manifolds: tuple, matched: tuple, time: Array, goes: Array
 ) -> tuple[Bodies, Bodies]:
     """The body freed from the ground at the time of impact, and at the end of the step."""
     zero = jnp.float32(0.0)
@@ -158,7 +158,7 @@ def _solve_alone(
 
     def positions(carry):
         bodies, close = carry[0], jnp.array(True)
-        for slot in zip(found, fresh, strict=True):
+        for slot in zip(manifolds, fresh, strict=True):
             bodies, fine = contacts.solve_position(bodies, body, *slot, BAUMGARTE, CLOSE_ENOUGH)
             close &= fine
         return bodies, carry[1] + 1, close
@@ -168,7 +168,7 @@ def _solve_alone(
 
     there, _, _ = jax.lax.while_loop(apart, positions, (bodies, 0, ~goes))
     constraints = tuple(
-        contacts.prepare(there, body, *slot) for slot in zip(found, fresh, strict=True)
+        contacts.prepare(there, body, *slot) for slot in zip(manifolds, fresh, strict=True)
     )
 
     def velocities(carry):
@@ -208,12 +208,12 @@ def needed(
     """Whether a body may have a time of impact within this step; see :func:`advance`."""
     sweep = _sweep(bodies, body, before)
 
-    def one(number: Array) -> Array:
+    def may_hit(number: Array) -> Array:
         ends = touch.edge(heights, number)
         clear = stays_clear(SHAPES[body], CENTRES[body], sweep, *ends)
         return touch.exists(number) & ~clear
 
-    return jnp.any(jax.vmap(one)(jnp.stack([touched.left, touched.left + 1])))
+    return jnp.any(jax.vmap(may_hit)(jnp.stack([touched.left, touched.left + 1])))
 
 
 def _sweep(bodies: Bodies, body: int, before: Bodies) -> Sweep:

@@ -48,37 +48,37 @@ def fire(bodies: Bodies, action: Int[Array, ""] | int) -> Bodies:
     )
 
 
-def fly(bodies: Bodies, both: Joints, force: Float[Array, "2"]) -> tuple[Bodies, Joints]:
+def fly(bodies: Bodies, leg_joints: Joints, force: Float[Array, "2"]) -> tuple[Bodies, Joints]:
     """One world step of 1/50 s without contacts.
 
     Args:
         bodies: after :func:`fire`.
-        both: the legs' joints.
+        leg_joints: left and right.
         force: N on the lander, the random push of the first step; 0 later.
 
     """
     bodies = rigid.accelerate(bodies, force)
-    bodies, both, masses = joints.begin(bodies, both)
+    bodies, leg_joints, masses = joints.begin(bodies, leg_joints)
 
     def velocities(carry, masses):
         def iteration(_, carry):
-            bodies, both = carry
-            return joints.solve_velocities(bodies, both, masses)
+            bodies, leg_joints = carry
+            return joints.solve_velocities(bodies, leg_joints, masses)
 
         return jax.lax.fori_loop(0, VELOCITY_ITERATIONS, iteration, carry)
 
-    bodies, both = kernel(velocities)((bodies, both), masses)
+    bodies, leg_joints = kernel(velocities)((bodies, leg_joints), masses)
     bodies = rigid.move(bodies)
 
     def positions(carry):
-        bodies, close = joints.solve_positions(carry[0], both)
+        bodies, close = joints.solve_positions(carry[0], leg_joints)
         return bodies, carry[1] + 1, close
 
     def apart(carry):
         return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
 
     bodies, _, _ = jax.lax.while_loop(apart, positions, (bodies, 0, jnp.array(False)))
-    return bodies, both
+    return bodies, leg_joints
 
 
 def observe(bodies: Bodies) -> Float[Array, "6"]:

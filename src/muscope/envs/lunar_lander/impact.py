@@ -114,14 +114,14 @@ def _features(
     best, kind = jnp.float32(jnp.inf), jnp.int32(POINTS)
     of_edge, of_polygon, face = jnp.int32(0), jnp.int32(0), jnp.int32(0)
 
-    def closer(values: tuple, gap: Array, found: tuple) -> tuple:
+    def closer(values: tuple, gap: Array, candidate: tuple) -> tuple:
         better = gap < best
-        return tuple(jnp.where(better, b, a) for a, b in zip(values, found, strict=True))
+        return tuple(jnp.where(better, b, a) for a, b in zip(values, candidate, strict=True))
 
     for i, corner in enumerate(corners):
         gap, u = _nearest(corner, *ends)
         inside = (u > 0) & (u < 1)
-        found = (
+        candidate = (
             gap,
             jnp.where(inside, EDGE, POINTS),
             jnp.where(u >= 1, 1, 0),
@@ -129,17 +129,17 @@ def _features(
             face,
         )
         best, kind, of_edge, of_polygon, face = closer(
-            (best, kind, of_edge, of_polygon, face), gap, found
+            (best, kind, of_edge, of_polygon, face), gap, candidate
         )
     for k, point in enumerate(ends):
         for i, corner in enumerate(corners):
             gap, u = _nearest(point, corner, corners[(i + 1) % len(corners)])
             inside = (u > 0) & (u < 1)
-            found = (gap, jnp.int32(FACE), jnp.int32(k), of_polygon, jnp.int32(i))
+            candidate = (gap, jnp.int32(FACE), jnp.int32(k), of_polygon, jnp.int32(i))
             better = (gap < best) & inside
             best, kind, of_edge, of_polygon, face = (
                 jnp.where(better, new, old)
-                for new, old in zip(found, (best, kind, of_edge, of_polygon, face), strict=True)
+                for new, old in zip(candidate, (best, kind, of_edge, of_polygon, face), strict=True)
             )
 
     end, corner = pick_point(of_edge, list(ends)), pick_point(of_polygon, corners)
@@ -284,12 +284,12 @@ def time_of_impact(
         at_once = s1 <= TARGET + TOLERANCE
         ends = apart | (~near & (failed | at_once))
         advanced = ~apart & near
-        found = root(gap, t1, t2, s1, s2)
+        at_target = root(gap, t1, t2, s1, s2)
         return (
             count + 1,
             axis,
             jnp.where(advanced, t2, t1),
-            jnp.where(ends | advanced, t2, found),
+            jnp.where(ends | advanced, t2, at_target),
             jnp.where(apart, 1.0, jnp.where(ends, t1, time)),
             jnp.where(ends, ~apart & ~failed, touching),
             advanced | ends,

@@ -225,26 +225,26 @@ def solve_position(
 # Box2D's list of joints has the newest in front: the right leg's.
 
 
-def begin(bodies: Bodies, both: Joints) -> tuple[Bodies, Joints, tuple[Mass, Mass]]:
+def begin(bodies: Bodies, leg_joints: Joints) -> tuple[Bodies, Joints, tuple[Mass, Mass]]:
     """Both joints' masses, and velocities after last step's impulses."""
-    left_mass, left = prepare(bodies, both[0], LEGS[0])
-    right_mass, right = prepare(bodies, both[1], LEGS[1])
+    left_mass, left = prepare(bodies, leg_joints[0], LEGS[0])
+    right_mass, right = prepare(bodies, leg_joints[1], LEGS[1])
     bodies = warm_start(bodies, right, right_mass, LEGS[1])
     bodies = warm_start(bodies, left, left_mass, LEGS[0])
     return bodies, (left, right), (left_mass, right_mass)
 
 
 def solve_velocities(
-    bodies: Bodies, both: Joints, masses: tuple[Mass, Mass]
+    bodies: Bodies, leg_joints: Joints, masses: tuple[Mass, Mass]
 ) -> tuple[Bodies, Joints]:
     """One velocity iteration of both joints."""
-    bodies, right = solve_velocity(bodies, both[1], masses[1], LEGS[1])
-    bodies, left = solve_velocity(bodies, both[0], masses[0], LEGS[0])
+    bodies, right = solve_velocity(bodies, leg_joints[1], masses[1], LEGS[1])
+    bodies, left = solve_velocity(bodies, leg_joints[0], masses[0], LEGS[0])
     return bodies, (left, right)
 
 
-def solve_positions(bodies: Bodies, both: Joints) -> tuple[Bodies, Bool[Array, ""]]:
+def solve_positions(bodies: Bodies, leg_joints: Joints) -> tuple[Bodies, Bool[Array, ""]]:
     """One position iteration of both joints, and whether both were close enough."""
-    bodies, right_close = solve_position(bodies, both[1].limit, LEGS[1])
-    bodies, left_close = solve_position(bodies, both[0].limit, LEGS[0])
+    bodies, right_close = solve_position(bodies, leg_joints[1].limit, LEGS[1])
+    bodies, left_close = solve_position(bodies, leg_joints[0].limit, LEGS[0])
     return bodies, right_close & left_close

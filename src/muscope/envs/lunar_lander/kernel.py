@@ -26,7 +26,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """A short loop as one machine-code function.
 
     XLA's CPU backend runs a loop operation by operation, about half a microsecond each, which
-    is many times what an iteration over a block of lanes computes.  Marked as a small call,
+    is many times what an iteration over a tile of lanes computes.  Marked as a small call,
     the loop of free flight is 3 to 5 times as fast.  Long bodies take minutes to compile so.
     """
     return _marked(function, inlineable="false", xla_cpu_small_call="true")

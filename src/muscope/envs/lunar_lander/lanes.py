@@ -2,10 +2,10 @@
 
 A step with contacts costs some fifty times a step of free flight, one with a time of impact
 more, and few lanes need them at a time.  So lanes are sorted by what they need: those that fly
-are stepped in blocks of one size, those near the ground in smaller ones, those that may hit it
+are stepped in tiles of one size, those near the ground in smaller ones, those that may hit it
 in smaller ones again, and those whose episode is over not at all.
 
-A block has the same size whatever the number of lanes, and on CPU its program is kept apart from
+A tile has the same size whatever the number of lanes, and on CPU its program is kept apart from
 its surroundings.  So a state steps to the same bits alone and among any others.
 """
 
@@ -45,14 +45,14 @@ def launch(state: Snapshot, force: Float[Array, "2"]) -> Snapshot:
     return _one_lane(_launch_lanes, state, force)
 
 
-def _one_lane(lanes: Callable[..., Any], *given: Any) -> Any:
-    one = jax.tree.map(lambda x: x[None], given)
-    return jax.tree.map(lambda x: x[0], lanes(*one))
+def _one_lane(of_lanes: Callable[..., Any], *given: Any) -> Any:
+    alone = jax.tree.map(lambda x: x[None], given)
+    return jax.tree.map(lambda x: x[0], of_lanes(*alone))
 
 
-def _for_lanes(lanes: Callable[..., Any]) -> Callable[..., Any]:
+def _for_lanes(of_lanes: Callable[..., Any]) -> Callable[..., Any]:
     """A function of [L, ...] under ``jax.vmap``: every further axis becomes more lanes."""
-    mapped: Any = custom_vmap(lanes)
+    mapped: Any = custom_vmap(of_lanes)
 
     @mapped.def_vmap
     def more(size, batched, *given):
@@ -67,8 +67,8 @@ def _for_lanes(lanes: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
-def _block(lanes: int, of_cpu: int, share: int) -> int:
-    """Lanes stepped at once.  On CPU larger blocks are no faster; an accelerator takes as many as
+def _tile(lanes: int, of_cpu: int, share: int) -> int:
+    """Lanes stepped at once.  On CPU larger tiles are no faster; an accelerator takes as many as
     may need it at a time.
     """
     return of_cpu if jax.default_backend() == "cpu" else -(-lanes // share)
@@ -78,20 +78,20 @@ def _block(lanes: int, of_cpu: int, share: int) -> int:
 def _step_lanes(state: Snapshot, action: Int[Array, "L"]) -> tuple[Snapshot, Float[Array, "L"]]:
     lanes = action.shape[0]
     given, moved = (state, action), (state, jnp.zeros((lanes,)))
-    size = _block(lanes, 128, 1)
+    size = _tile(lanes, 128, 1)
     moved = _step_some(_fly, size, state.phase == FLYING, given, moved)
     nothing = Touchdown(jnp.zeros((lanes, 9)), jnp.zeros((lanes,), bool))
-    size = _block(lanes, 16, 8)
+    size = _tile(lanes, 16, 8)
     moved, touched = _step_some(_settle, size, state.phase == NEAR, given, (moved, nothing))
     settled = (state, action, moved[0], touched)
-    return _step_some(_hit, _block(lanes, 8, 32), touched.hits, settled, moved)
+    return _step_some(_hit, _tile(lanes, 8, 32), touched.hits, settled, moved)
 
 
 @_for_lanes
 def _launch_lanes(state: Snapshot, force: Float[Array, "L 2"]) -> Snapshot:
     lanes = force.shape[0]
     everyone = jnp.ones((lanes,), bool)
-    return _step_some(_launch, _block(lanes, 128, 1), everyone, (state, force), state)
+    return _step_some(_launch, _tile(lanes, 128, 1), everyone, (state, force), state)
 
 
 def _moved(before: Snapshot, action: Int[Array, ""], world_: World) -> Moved:
@@ -130,21 +130,21 @@ def _hit(state: Snapshot, action: Int[Array, ""], settled: Snapshot, touched: To
 
 
 @functools.cache
-def _apart(one: Callable[..., Any]) -> Callable[..., Any]:
-    """``one`` for a block of lanes; kept, so that JAX traces it once for all programs."""
-    return apart(jax.vmap(one))
+def _apart(of_one_lane: Callable[..., Any]) -> Callable[..., Any]:
+    """``of_one_lane`` for a tile of lanes; kept, so that JAX traces it once for all programs."""
+    return apart(jax.vmap(of_one_lane))
 
 
 def _step_some(
-    one: Callable[..., Any], size: int, wanted: Bool[Array, "L"], given: tuple, moved: Any
+    of_one_lane: Callable[..., Any], size: int, wanted: Bool[Array, "L"], given: tuple, moved: Any
 ) -> Any:
-    """``moved`` with ``one(*given)`` in the lanes that are ``wanted``, ``size`` at a time."""
-    block = _apart(one)
+    """``moved`` with ``of_one_lane(*given)`` in the lanes ``wanted``, ``size`` at a time."""
+    of_tile = _apart(of_one_lane)
     lanes = wanted.shape[0]
-    # At least two blocks: XLA moves a loop's only possible round in front of the loop, where it
+    # At least two tiles: XLA moves a loop's only possible round in front of the loop, where it
     # is computed whether anybody wants it or not.
     room = max(-(-lanes // size), 2) * size
-    # Lanes in front that are wanted; the last lane fills the last block.
+    # Lanes in front that are wanted; the last lane fills the last tile.
     index = jnp.nonzero(wanted, size=room, fill_value=lanes - 1)[0]
 
     def advance(number: Int[Array, ""], out: Any) -> Any:
@@ -153,7 +153,7 @@ def _step_some(
         return jax.tree.map(
             lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, number * size, 0),
             out,
-            block(*chosen),
+            of_tile(*chosen),
         )
 
     empty = jax.tree.map(lambda x: jnp.zeros((room, *x.shape[1:]), x.dtype), moved)

@@ -91,9 +91,9 @@ def fly(w: World, action: Int[Array, ""], force: Float[Array, "2"]) -> World:
     """A step far from the ground."""
     w = world.shift(w)
     before = flight.fire(w.bodies, action)
-    bodies, both = flight.fly(before, w.joints, force)
+    bodies, leg_joints = flight.fly(before, w.joints, force)
     bodies, still, awake = world.sleep(bodies, w.still, jnp.array(True))
-    flown = w._replace(bodies=bodies, joints=both, still=still, awake=awake)
+    flown = w._replace(bodies=bodies, joints=leg_joints, still=still, awake=awake)
     return world.renew(flown, before)
 
 

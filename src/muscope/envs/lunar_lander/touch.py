@@ -57,9 +57,9 @@ class Touch(NamedTuple):
 def start(bodies: Bodies, body: int) -> Touch:
     """Of a body that is nowhere near the ground."""
     no = jnp.zeros((), bool)
-    both = (contacts.nothing(), contacts.nothing())
+    impulses = (contacts.nothing(), contacts.nothing())
     box = _enlarged(_around(bodies, body))
-    return Touch(jnp.int32(-5), both, (no, no), jnp.ones((), bool), box)
+    return Touch(jnp.int32(-5), impulses, (no, no), jnp.ones((), bool), box)
 
 
 def edge(heights: Float[Array, "11"], number: Int[Array, ""]) -> tuple[Array, Array]:
@@ -85,17 +85,17 @@ def manifolds(
 ) -> tuple[Manifold, Manifold]:
     """A body's manifolds with edges ``left`` and ``left + 1``."""
 
-    def one(number: Array) -> Manifold:
-        found = collide(SHAPES[body], *place(bodies, body), *edge(heights, number))
-        found = contacts.in_order(found)
-        return found._replace(touching=found.touching & exists(number))
+    def with_edge(number: Array) -> Manifold:
+        manifold = collide(SHAPES[body], *place(bodies, body), *edge(heights, number))
+        manifold = contacts.in_order(manifold)
+        return manifold._replace(touching=manifold.touching & exists(number))
 
-    return halves(jax.vmap(one)(jnp.stack([left, left + 1])))
+    return halves(jax.vmap(with_edge)(jnp.stack([left, left + 1])))
 
 
-def halves(both: Any) -> tuple[Any, Any]:
+def halves(stacked: Any) -> tuple[Any, Any]:
     """The two entries of a structure's leading axis."""
-    return jax.tree.map(lambda x: x[0], both), jax.tree.map(lambda x: x[1], both)
+    return jax.tree.map(lambda x: x[0], stacked), jax.tree.map(lambda x: x[1], stacked)
 
 
 def touching(impulses: Impulses) -> Bool[Array, ""]:
@@ -235,6 +235,9 @@ def follow(
     """
     touched = shift(bodies, body, old, heights)
     impulses = touched.impulses
-    found = manifolds(bodies, body, touched.left, heights)
-    matched = (contacts.match(found[0], impulses[0]), contacts.match(found[1], impulses[1]))
-    return touched._replace(impulses=matched), impulses, found
+    with_edges = manifolds(bodies, body, touched.left, heights)
+    matched = (
+        contacts.match(with_edges[0], impulses[0]),
+        contacts.match(with_edges[1], impulses[1]),
+    )
+    return touched._replace(impulses=matched), impulses, with_edges

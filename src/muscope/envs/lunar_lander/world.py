@@ -76,7 +76,9 @@ def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
     def follow(body, bodies, old):
         return touch.follow(bodies, body, old, world.heights)
 
-    touches, previous, found = zip(*_of_each(follow, _views(bodies), world.touches), strict=True)
+    touches, previous, manifolds = zip(
+        *_of_each(follow, _views(bodies), world.touches), strict=True
+    )
     flags: Any = list(world.flags)
     for body, (touched, was) in enumerate(zip(touches, previous, strict=True)):
         left, right = zip(was, touched.impulses, strict=True)
@@ -84,30 +86,30 @@ def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
             flags[body] = tell(flags[body], body, old, new)
 
     bodies = rigid.accelerate(bodies)
-    bodies, both, impulses, solved = _solve(bodies, world.joints, touches, found)
+    bodies, leg_joints, impulses, solved = _solve(bodies, world.joints, touches, manifolds)
     touches = tuple(t._replace(impulses=i) for t, i in zip(touches, impulses, strict=True))
     bodies, still, awake = sleep(bodies, world.still, solved)
     awake = world.awake & awake
-    settled = World(bodies, both, touches, still, awake, tuple(flags), world.heights)
+    settled = World(bodies, leg_joints, touches, still, awake, tuple(flags), world.heights)
     return renew(settled, before), before
 
 
 def shift(world: World) -> World:
     """The world with contact slots at its bodies' places; see :func:`touch.shift`."""
 
-    def one(body, bodies, touched):
+    def shifted(body, bodies, touched):
         return touch.shift(bodies, body, touched, world.heights)
 
-    return world._replace(touches=_of_each(one, _views(world.bodies), world.touches))
+    return world._replace(touches=_of_each(shifted, _views(world.bodies), world.touches))
 
 
 def renew(world: World, before: Bodies) -> World:
     """The world with the contacts that its bodies' motion makes; see :func:`touch.renew`."""
 
-    def one(body, bodies, before, touched):
+    def renewed(body, bodies, before, touched):
         return touch.renew(bodies, body, before, touched, world.heights)
 
-    touches = _of_each(one, _views(world.bodies), _views(before), world.touches)
+    touches = _of_each(renewed, _views(world.bodies), _views(before), world.touches)
     return world._replace(touches=touches)
 
 
@@ -145,15 +147,17 @@ def _views(bodies: Bodies) -> tuple[Bodies, Bodies, Bodies]:
     return bodies, bodies, rigid.mirrored(bodies)
 
 
-def _of_each(one: Callable[..., Any], *values: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """``one(body, *values of that body)`` for the lander, and for both legs side by side."""
+def _of_each(
+    of_one_body: Callable[..., Any], *values: tuple[Any, Any, Any]
+) -> tuple[Any, Any, Any]:
+    """``of_one_body(body, *values of that body)`` for the lander, and both legs side by side."""
     lander, left, right = zip(*values, strict=True)
     legs = jax.tree.map(lambda a, b: jnp.stack([a, b]), left, right)
-    return one(0, *lander), *halves(jax.vmap(functools.partial(one, 1))(*legs))
+    return of_one_body(0, *lander), *halves(jax.vmap(functools.partial(of_one_body, 1))(*legs))
 
 
 def _solve(
-    bodies: Bodies, both: Joints, touches: Sequence[Touch], found: Sequence[Any]
+    bodies: Bodies, leg_joints: Joints, touches: Sequence[Touch], manifolds_of: Sequence[Any]
 ) -> tuple[Bodies, Joints, tuple[Any, ...], Bool[Array, ""]]:
     """Velocities, then positions.
 
@@ -163,26 +167,26 @@ def _solve(
 
     """
     # Per body in the order of solving, the newer contact in front.
-    manifolds = [newest(touches[body], found[body]) for body in ORDER]
+    manifolds = [newest(touches[body], manifolds_of[body]) for body in ORDER]
     impulses = [newest(touches[body], touches[body].impulses) for body in ORDER]
     constraints = _constraints(bodies, manifolds, impulses)
     for body, c, i in zip(ORDER, constraints, impulses, strict=True):
         for slot in zip(c, i, strict=True):
             bodies = contacts.warm_start(bodies, body, *slot)
-    bodies, both, masses = joints.begin(bodies, both)
+    bodies, leg_joints, masses = joints.begin(bodies, leg_joints)
 
     def velocities(_, carry):
-        bodies, both, impulses = carry
-        bodies, both = joints.solve_velocities(bodies, both, masses)
+        bodies, leg_joints, impulses = carry
+        bodies, leg_joints = joints.solve_velocities(bodies, leg_joints, masses)
         solved = []
         for body, c, i in zip(ORDER, constraints, impulses, strict=True):
             bodies, first = contacts.solve_velocity(bodies, body, c[0], i[0])
             bodies, second = contacts.solve_velocity(bodies, body, c[1], i[1])
             solved.append((first, second))
-        return bodies, both, solved
+        return bodies, leg_joints, solved
 
-    carry = (bodies, both, impulses)
-    bodies, both, impulses = jax.lax.fori_loop(0, VELOCITY_ITERATIONS, velocities, carry)
+    carry = (bodies, leg_joints, impulses)
+    bodies, leg_joints, impulses = jax.lax.fori_loop(0, VELOCITY_ITERATIONS, velocities, carry)
     bodies = rigid.move(bodies)
 
     def positions(carry):
@@ -191,7 +195,7 @@ def _solve(
             for slot in zip(m, i, strict=True):
                 bodies, fine = contacts.solve_position(bodies, body, *slot)
                 close &= fine
-        bodies, fine = joints.solve_positions(bodies, both)
+        bodies, fine = joints.solve_positions(bodies, leg_joints)
         return bodies, carry[1] + 1, close & fine
 
     def apart(carry):
@@ -199,23 +203,25 @@ def _solve(
 
     bodies, _, solved = jax.lax.while_loop(apart, positions, (bodies, 0, jnp.array(False)))
     kept = {b: newest(touches[b], i) for b, i in zip(ORDER, impulses, strict=True)}
-    return bodies, both, tuple(kept[body] for body in range(3)), solved
+    return bodies, leg_joints, tuple(kept[body] for body in range(3)), solved
 
 
 def _constraints(bodies: Bodies, manifolds: list, impulses: list) -> list[tuple[Any, Any]]:
     """What :func:`contacts.prepare` gives, per body in the order of solving."""
 
-    def one(body, bodies, manifolds, impulses):
+    def prepared(body, bodies, manifolds, impulses):
         def slot(manifold, impulses):
             return contacts.prepare(bodies, body, manifold, impulses)
 
-        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), *zip(manifolds, impulses, strict=True))
-        return halves(jax.vmap(slot)(*both))
+        stacked = jax.tree.map(
+            lambda a, b: jnp.stack([a, b]), *zip(manifolds, impulses, strict=True)
+        )
+        return halves(jax.vmap(slot)(*stacked))
 
     by_body = [dict(zip(ORDER, values, strict=True)) for values in (manifolds, impulses)]
     given = [tuple(values[body] for body in range(3)) for values in by_body]
-    found = _of_each(one, _views(bodies), *given)
-    return [found[body] for body in ORDER]
+    constraints = _of_each(prepared, _views(bodies), *given)
+    return [constraints[body] for body in ORDER]
 
 
 def sleep(
