@@ -9,6 +9,7 @@ import pytest
 
 import muscope
 from muscope import envs
+from muscope.agent import TrueModel
 from muscope.config import LossConfig, NetworkConfig
 from muscope.config.environment import EnvironmentConfig
 from muscope.envs import episode, training_view
@@ -116,9 +117,9 @@ def test_a_saved_run_goes_on_to_the_same_bits(small, tmp_path):
 
 def test_replays_that_do_not_fit_are_refused_before_any_work(small, tmp_path):
     huge = dataclasses.replace(
-        small, replay=dataclasses.replace(small.replay, capacity=10_000_000_000)
+        small, replay=dataclasses.replace(small.replay, capacity=2_000_000_000)
     )
-    with pytest.raises(ConfigError, match=r"replays of 10,000,000,000 rows take .* GB"):
+    with pytest.raises(ConfigError, match=r"replays of 2,000,000,000 rows take .* GB"):
         muscope.train(huge, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -127,7 +128,10 @@ def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monke
     """Counted against the simulator itself for the figure whose steps are known exactly."""
     options = {**ENVIRONMENT.options, "host": {"workers": 1, "memory_megabytes": 0}}
     environment = envs.make(dataclasses.replace(ENVIRONMENT, options=options))
-    assert cost.host_steps(small, environment, "figure4") == 4 * (4 + 16)
+    (figure4,) = registry.chosen(["figure4"])
+    settings = figure4.settings(horizon=2)
+    subject = muscope.subject(TrueModel(environment, jnp.sum), environment)
+    assert figure4.cost(subject, small.evaluate, settings) == 4 * (4 + 16)
     tree = jax.jit(lambda s: true_tree(environment, s, 2))
     before = environment.simulator.computed
     state = environment.reset(jax.random.key(0))
@@ -138,9 +142,10 @@ def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monke
     assert 12 <= environment.simulator.computed - before - reset_and_moves <= 20
     assert 0 < cost.seconds_per_step(environment) < 0.1
     monkeypatch.setattr(cost, "seconds_per_step", lambda environment: 1.0)
-    cost.announce(small, environment, "figure4", cells=2)
+    cost.announce(subject, small.evaluate, figure4, settings, cells=2)
     assert "figure4: at most 160 steps of the game, 3 min" in capsys.readouterr().err
-    cost.announce(small, envs.CartPole(), "figure4", cells=2)
+    on_device = muscope.subject(TrueModel(envs.CartPole(), jnp.sum), "cart-pole")
+    cost.announce(on_device, small.evaluate, figure4, settings, cells=2)
     assert capsys.readouterr().err == ""
 
 

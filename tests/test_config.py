@@ -101,8 +101,6 @@ def test_differences_name_the_settings():
 def test_the_same_bounds_hold_in_python_and_json():
     with pytest.raises(ConfigError, match=r"train.agents is 0; it must be greater than"):
         TrainConfig(agents=0)
-    with pytest.raises(ConfigError, match=r"train.agents is '4'; it must be a valid integer"):
-        dataclasses.replace(TrainConfig(), agents="4")
     assert isinstance(dataclasses.replace(Config().optimiser, clip=2).clip, float)
 
 
@@ -110,7 +108,7 @@ def test_help_shows_the_bounds(capsys):
     with pytest.raises(SystemExit):
         cli.main(["study", "cart-pole", "--help"])
     text = capsys.readouterr().out
-    for words in ("--train.agents INT>=1", "FLOAT>0..1", "--figure3.sequences INT>=1"):
+    for words in ("--train.agents INT>=1", "FLOAT >0..1", "--figure3.sequences INT>=1"):
         assert words in text
 
 

@@ -125,7 +125,9 @@ def plot(given: Tables) -> Figure:
     counts = (lowest[:, :, None] == np.arange(len(steps))).sum(axis=0)
     with style.context():
         figure, (left, right) = style.pair(height=3.4)
-        _matrix(left, steps, mean, mean / mean.max(axis=1, keepdims=True), "{:.2g}")
+        _matrix(
+            left, steps, mean, mean / np.maximum(mean.max(axis=1, keepdims=True), TINY), "{:.2g}"
+        )
         left.scatter(mean.argmin(axis=1), np.arange(len(steps)) + 0.36, 6, "black", zorder=3)
         left.set_title("value error, mean over agents", fontsize=9)
         _matrix(right, steps, counts, counts / max(len(errors), 1), "{:.0f}")
