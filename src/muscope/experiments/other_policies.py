@@ -26,6 +26,8 @@ from muscope.experiments.own_policy import STREAM, evaluate_policy
 from muscope.storage.schema import AGENT, Schema, integer, number
 from muscope.subjects import Subject
 
+TINY = np.finfo(float).tiny
+"""A perfect model has rows of zeros."""
 SCHEMA = Schema(
     "figure5",
     "one row per (agent, model's checkpoint X, policy's checkpoint Y); errors are means over "
