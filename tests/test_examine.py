@@ -235,7 +235,7 @@ def test_a_bad_environment_gets_one_line_before_anything_is_written(change, mess
         ({"agents": {0: [perfect_agent()], 1: [perfect_agent()] * 2}}, "equally many agents"),
         ({"discount": 0.0}, "discount must lie in"),
         ({"temperature": 0.0}, "temperature must be positive"),
-        ({"unroll": 0}, "unroll must be at least 1"),
+        ({"unroll": 0}, "unroll must be a whole number of at least 1"),
         ({"agents": [true_model(), perfect_agent()]}, "of one kind"),
     ],
 )

@@ -70,6 +70,7 @@ def test_an_agent_of_ones_own_is_examined(name, tmp_path, capsys):
     cli.main(command)
     assert capsys.readouterr().out.strip() == str(out / "report.html")
     stamps = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*.parquet")}
-    assert len(list(out.glob("tables/*.parquet"))) == 10
+    made = {path.stem for path in out.glob("tables/*.parquet")}
+    assert {"figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "claims"} <= made
     cli.main(command)
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps

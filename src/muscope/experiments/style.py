@@ -140,7 +140,7 @@ def scale_to_trained(axes: Axes, steps: Sequence[int]) -> None:
         for line in axes.get_lines()
         if len(np.atleast_1d(line.get_ydata())) == len(steps)
     ]
-    axes.set_ylim(0.0, 1.15 * max(tops))
+    axes.set_ylim(0.0, 1.15 * max(tops) or 1.0)  # A perfect model's lines are all 0.
 
 
 def thousands(n: int) -> str:
