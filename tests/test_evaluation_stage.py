@@ -198,7 +198,7 @@ def test_chosen_checkpoints_alone_are_examined(run):
 def test_impossible_settings_are_refused_before_training(tiny, tmp_path):
     other = dataclasses.replace(tiny.evaluate, checkpoints=(7,))
     for change, message in (
-        ({"evaluate": other}, r"names \[7\]; the run has checkpoints at \[0, 8, 24\]"),
+        ({"evaluate": other}, r"names \[7\]; there are checkpoints at \[0, 8, 24\]"),
         (
             {"experiments": {"figure4": {"horizon": 40}}},
             r"figure4.horizon = 40 makes 1,099,511,627,776",

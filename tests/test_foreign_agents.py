@@ -260,7 +260,7 @@ def test_muzero_generals_cart_pole_agent_plays():
     """../shared/foreign/README.md: 500 in 16 of 16 episodes; its prior alone 128 +- 15."""
     environment = envs.make("cart-pole")
     path = SHARED / "muzero-general-cartpole.checkpoint"
-    agent, game = foreign.load("muzero-general", path, environment.spec)
+    agent, game, _ = foreign.load("muzero-general", path, environment.spec)
     config = SearchConfig(simulations=game.plain("simulations"))
     policy = muzero_policy(environment, agent, config, game.plain("discount"), GREEDY)
     scores = jax.jit(lambda key: play(environment, policy, 4, key).score)(jax.random.key(0))
@@ -278,7 +278,7 @@ def test_michaelnnys_cart_pole_agent_plays_with_its_history():
     with pytest.raises(ConfigError, match="WithHistory"):
         foreign.load("michaelnny", path, environment.spec)
     environment = michaelnny.history(environment)
-    agent, game = foreign.load("michaelnny", path, environment.spec)
+    agent, game, _ = foreign.load("michaelnny", path, environment.spec)
     config = SearchConfig(simulations=game.plain("simulations"))
     policy = muzero_policy(environment, agent, config, game.plain("discount"), GREEDY)
     scores = jax.jit(lambda key: play(environment, policy, 8, key).score)(jax.random.key(0))

@@ -9,6 +9,7 @@ from value_error_by_hand import block_of, decode
 
 from muscope import ConfigError, statistics
 from muscope.agent import Prediction, TrueModel
+from muscope.config import SearchConfig
 from muscope.config.base import from_dict
 from muscope.envs import CartPole
 from muscope.experiments import decisions, planning, search_course
@@ -106,7 +107,8 @@ def test_impossible_settings_are_refused(wrong):
 def test_trees_too_deep_for_the_discount_are_refused(experiment, few):
     """2^16 is beyond 10^4, 2^8 is not; a tree is no deeper than it has simulations."""
     environment = CartPole()
-    given = subject(TrueModel(environment, decode), environment, discount=0.5)
+    shallow = SearchConfig(simulations=8)
+    given = subject(TrueModel(environment, decode), environment, discount=0.5, search=shallow)
     with pytest.raises(ConfigError, match=rf"{experiment.name}\.horizon"):
         experiment.check(given, experiment.settings(horizon=16))
     experiment.check(given, experiment.settings(horizon=8))

@@ -128,11 +128,6 @@ class _Host:
         if not agents:
             raise ConfigError("a population of PyTorch agents needs at least one.")
         self._modules = [module for agent in agents for module in _modules_of(agent, torch)]
-        if not self._modules:
-            raise ConfigError(
-                "no PyTorch module was found in the functions of the agent; give modules, their "
-                "methods, or functions that hold them."
-            )
         for module in self._modules:
             module.eval()
         trials = [self._trial(agent, spec) for agent in agents]
