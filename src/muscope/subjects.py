@@ -6,6 +6,7 @@ agent (:func:`subject`).  Experiments know nothing else of where an agent comes 
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
 import json
@@ -30,7 +31,7 @@ from muscope.storage import checkpoint
 from muscope.storage.run import Run
 
 
-class Subject:
+class Subject(abc.ABC):
     """A population of agents, as it stood at some training steps.
 
     Attributes:
@@ -57,15 +58,16 @@ class Subject:
     in_turn: bool = False
 
     @property
+    @abc.abstractmethod
     def environment(self) -> Environment:
         """The game, in which returns are counted; agents may have learned its training view."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def environment_name(self) -> str:
         """Its name, which costs no emulator."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def load(self, step: int) -> Agent:
         """The agents at a training step, a pytree of [P, ...].
 
@@ -73,19 +75,18 @@ class Subject:
             CheckpointError: they cannot be read.
 
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def temperature(self, step: int) -> float:
         """T of Equation 1 at a training step."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def digest(self, step: int) -> str:
         """Stands for everything that :meth:`load` returns: equal digests, equal agents."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
         """What is known of it as JSON, for the record."""
-        raise NotImplementedError
 
     def scheduled(self, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
         """The wanted steps in order.
