@@ -267,17 +267,26 @@ def _evaluate(arguments: list[str]) -> None:
         run.config.evaluate if run else EvaluateConfig(),
         _experiments(run.config.experiments if run else {}, rest),
         f"muscope evaluate {path or 'RUN'}",
-        "Fill a run's tables from its checkpoints; finished cells are skipped.",
+        "Fill a run's tables from its checkpoints; finished cells are skipped.  A table that is "
+        "there keeps the settings that were asked of it, unless a flag says otherwise.",
     )
     options, evaluate, sections = parse(rest)
     if run is None:
         return
-    experiments = {name: to_dict(settings) for name, settings in sections.items()}
-    run.config = dataclasses.replace(
-        run.config, evaluate=evaluate, experiments={**run.config.experiments, **experiments}
-    )
-    stages.evaluate(run, _names(options.figures))
+    changes = {
+        section: {name: value for name, value in to_dict(settings).items() if name in given}
+        for section, settings in {"evaluate": evaluate, **sections}.items()
+        if (given := _given(section, settings, rest))
+    }
+    stages.evaluate(run, _names(options.figures), changes)
     print(run.path / "tables")
+
+
+def _given(section: str, settings: Settings, arguments: list[str]) -> set[str]:
+    """The settings of a section that the arguments name, whatever value they give them."""
+    flags = {argument.split("=", 1)[0].replace("_", "-") for argument in arguments}
+    names = {field.name for field in dataclasses.fields(settings)}
+    return {name for name in names if f"--{section}.{name}".replace("_", "-") in flags}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class CheckpointError(MuscopeError):
     """A checkpoint that is missing, torn, or not one of ours."""
 
 
+class DivergedError(MuscopeError):
+    """Training met numbers that are not finite and cannot go on."""
+
+
 class HostError(MuscopeError):
     """A simulator on the host that failed, or whose worker processes keep dying."""
 

@@ -58,6 +58,12 @@ def memory_of(device: jax.Device) -> tuple[int, str]:
     return host, "this machine"
 
 
+def devices() -> str:
+    """How many devices share a population's agents here, in words: ``2 cpu``."""
+    local = jax.local_devices()
+    return f"{len(local)} {local[0].platform}"
+
+
 def agents_mesh(agents: int, devices: list[jax.Device] | None = None) -> Mesh:
     """As many of the local devices as divide the number of agents."""
     devices = jax.local_devices() if devices is None else devices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import pyarrow as pa
 from muscope import envs, runtime
 from muscope.agent import networks
 from muscope.agent.check import check_agents
-from muscope.config import Config, EvaluateConfig, to_dict
+from muscope.config import Config, EvaluateConfig, differences, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.contract import check as check_environment
 from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import ConfigError, RunError, nearest
 from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
+from muscope.experiments.base import Experiment
 from muscope.host_call import host_errors
 from muscope.reporting.film import film as draw_film
 from muscope.reporting.page import experiments_of
@@ -122,8 +124,20 @@ def train(config: Config, out: str | Path) -> StudyRun:
 
 
 @host_errors()
-def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
+def evaluate(
+    run: Run | str | Path,
+    experiments: Sequence[str] | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> StudyRun:
     """Fill the tables of the named experiments, all by default; finished cells are skipped.
+
+    A table that is there keeps the settings that were asked of it, one that is not takes the
+    run's; ``changes`` come before both.
+
+    Args:
+        run: whose agents.
+        experiments: names; all by default.
+        changes: settings by section: ``{"evaluate": {"states": 16}, "figure3": {...}}``.
 
     Raises:
         ConfigError: an unknown experiment or an impossible setting.
@@ -132,8 +146,15 @@ def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) ->
 
     """
     run = _opened(run)
-    config, subject = run.config, run.subject
-    plans = cells.plan(subject, config.evaluate, config.experiments, experiments)
+    changes = changes or {}
+    chosen = registry.chosen(experiments)
+    for section in changes:
+        if section not in ("evaluate", *registry.everything()):
+            known = ("evaluate", *registry.everything())
+            raise ConfigError(f"unknown section '{section}'.{nearest(section, known)}")
+    plans = [_replanned(run, experiment, changes) for experiment in chosen]
+    for plan in plans:
+        cells.refuse_what_cannot_be(run.subject, plan)
     wanted = {step for plan in plans for step in plan.steps}
     missing = sorted(wanted - set(run.steps()))
     if missing:
@@ -142,27 +163,46 @@ def evaluate(run: Run | str | Path, experiments: Sequence[str] | None = None) ->
             "finish 'muscope train' first."
         )
     with run.lock():
-        run.config = resolved(config)
-        run.save_config()
-        cells.fill(subject, run, config.evaluate, plans)
+        cells.fill(run.subject, run, plans)
     return run
 
 
+def _replanned(
+    run: StudyRun, experiment: Experiment, changes: Mapping[str, Mapping[str, Any]]
+) -> cells.Plan:
+    """An experiment's plan: what its table or the run asked for, with the changes.
+
+    Says so if a table that is there will be made anew.
+    """
+    asked = cells.asked(run, experiment)
+    before = asked or cells.Asked(
+        to_dict(run.config.evaluate), dict(run.config.experiments.get(experiment.name, {}))
+    )
+    evaluate = {**before.evaluate, **changes.get("evaluate", {})}
+    settings = {**before.settings, **changes.get(experiment.name, {})}
+    plan = cells.planned(
+        run.subject, experiment, from_dict(evaluate, EvaluateConfig, "evaluate"), settings
+    )
+    if asked:
+        old, new = (cells.shared(experiment, of) for of in (asked.evaluate, evaluate))
+        different = differences(old, new, "evaluate")
+        different += differences(asked.settings, to_dict(plan.settings), experiment.name)
+        if different:
+            print(
+                f"muscope: {experiment.name} is made anew: {', '.join(different)}.", file=sys.stderr
+            )
+    return plan
+
+
 def _refuse_stale(run: StudyRun) -> None:
-    """Raise if a table of the run was made with other checkpoints or settings than it has now."""
+    """Raise if a table of the run was made of other agents than it has now."""
     made, _ = experiments_of(run)
-    config, subject = run.config, run.subject
     for experiment in made:
-        settings = from_dict(
-            config.experiments.get(experiment.name, {}), experiment.settings, experiment.name
-        )
-        steps = experiment.steps(subject, config.evaluate, settings)
-        plan = cells.Plan(experiment, settings, steps)
-        marks = cells.marks(subject, config.evaluate, plan)
-        if not cells.is_current(run, experiment, marks):
+        plan = _replanned(run, experiment, {})
+        if not cells.is_current(run, experiment, cells.marks(run.subject, plan)):
             raise RunError(
-                f"{run.table_path(experiment.name)} was made with other checkpoints or settings "
-                f"than the run's; run 'muscope evaluate {run.path}' first."
+                f"{run.table_path(experiment.name)} was made of other agents than the run's, or by "
+                f"another version of muscope; run 'muscope evaluate {run.path}' first."
             )
 
 
@@ -170,7 +210,7 @@ def judge(run: Folder | str | Path) -> pa.Table:
     """Judge the paper's claims from the tables, and write ``tables/claims.parquet``.
 
     Raises:
-        RunError: a table is damaged or was made with other checkpoints or settings.
+        RunError: a table is damaged or was made of other agents than the run has.
 
     """
     folder = _folder(run)
@@ -183,8 +223,8 @@ def report(run: Folder | str | Path) -> Path:
     """Draw the figures and write the report; returns its path.
 
     Raises:
-        RunError: no table exists yet, or one is damaged or was made with other checkpoints or
-            settings than the run has.
+        RunError: no table exists yet, or one is damaged or was made of other agents than the run
+            has.
 
     """
     folder = _folder(run)
@@ -228,7 +268,7 @@ def study(config: Config, out: str | Path, experiments: Sequence[str] | None = N
     planned = RunSubject(Run(Path(out), config))
     cells.plan(planned, config.evaluate, config.experiments, experiments)
     run = train(config, out)
-    evaluate(run, experiments)
+    evaluate(run, experiments, {"evaluate": to_dict(config.evaluate), **config.experiments})
     if scene_of(envs.make(config.environment)) and not run.film_path.exists():
         film(run)
     report(run)
@@ -278,7 +318,7 @@ def examine(
     folder = _examination(Path(out))
     with folder.lock():
         _write_down(folder, subject, evaluate, plans)
-        cells.fill(subject, folder, evaluate, plans)
+        cells.fill(subject, folder, plans)
     write_report(folder)
     return folder
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -20,6 +21,7 @@ import numpy as np
 
 from muscope import envs, fingerprint, plugins, runtime
 from muscope.agent import Agent, networks
+from muscope.agent.networks import MuZero
 from muscope.config import EnvironmentConfig, SearchConfig, to_dict, trained_alike
 from muscope.config.base import from_dict
 from muscope.config.run import refuse_undiscount
@@ -29,6 +31,7 @@ from muscope.errors import CheckpointError, ConfigError
 from muscope.search import temperature_at
 from muscope.storage import checkpoint
 from muscope.storage.run import Run
+from muscope.training.health import Watch
 
 
 class Subject(abc.ABC):
@@ -87,6 +90,12 @@ class Subject(abc.ABC):
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
         """What is known of it as JSON, for the record."""
+
+    def clipped(self) -> list[str]:
+        """What of the training's rewards and values the agents cannot express, in sentences
+        without a full stop, for all figures; none if nothing is known.
+        """
+        return []
 
     def scheduled(self, wanted: Sequence[int], setting: str) -> tuple[int, ...]:
         """The wanted steps in order.
@@ -163,18 +172,20 @@ class RunSubject(Subject):
 
     def load(self, step: int) -> Agent:
         config, path = self.config, self.run.checkpoint_path(step)
-        spec = self.environment.spec
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self.agents))
-        template = jax.eval_shape(
-            jax.vmap(lambda key: networks.build(config.network, spec, key)), keys
-        )
-        agents, header = checkpoint.read(path, template, checkpoint.AGENTS_FORMAT)
+        agents, header = checkpoint.read(path, self._described(), checkpoint.AGENTS_FORMAT)
         if header["step"] != step or not trained_alike(_resolved(header["config"]), config):
             raise CheckpointError(
                 f"{path} belongs to another run or training step; put this run's file back, "
                 "or delete it and train again."
             )
         return agents
+
+    def _described(self) -> MuZero:
+        """The agents' shapes and supports, [P, ...]."""
+        spec = self.environment.spec
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self.agents))
+        build = functools.partial(networks.build, self.config.network, spec)
+        return jax.eval_shape(jax.vmap(build), keys)
 
     def temperature(self, step: int) -> float:
         train = self.config.train
@@ -183,6 +194,16 @@ class RunSubject(Subject):
     def digest(self, step: int) -> str:
         path = self.run.checkpoint_path(step)
         return checkpoint.read_header(path, checkpoint.AGENTS_FORMAT)["digest"]
+
+    def clipped(self) -> list[str]:
+        there = [step for step in self.steps if self.run.checkpoint_path(step).exists()]
+        if not there:
+            return []
+        path = self.run.checkpoint_path(there[-1])
+        header = checkpoint.read_header(path, checkpoint.AGENTS_FORMAT)
+        agent = self._described()
+        supports = agent.value_support, agent.reward_support
+        return Watch(supports, self.agents, header.get("seen")).clipped()
 
     def settings(self) -> dict[str, Any]:
         settings = to_dict(self.config)

@@ -22,13 +22,13 @@ class Cells:
     Args:
         name: the table's name, for messages.
         table: its rows.
-        agents: P; every agent must have every cell that is asked for.
+        agents: those that have not diverged; each must have every cell that is asked for.
         steps: training steps of the whole run.
 
     """
 
-    def __init__(self, name: str, table: pa.Table, agents: int, steps: int):
-        self.name, self.table, self.agents, self.steps = name, table, agents, steps
+    def __init__(self, name: str, table: pa.Table, agents: Sequence[int], steps: int):
+        self.name, self.table, self.agents, self.steps = name, table, list(agents), steps
 
     def values(self, column: str) -> list[Any]:
         """The different values of a column, sorted."""
@@ -63,12 +63,12 @@ class Cells:
 
         """
         table = statistics.rows(self.table, **(where or {}))
-        cells = statistics.means(table, column, range(self.agents), **axes)
+        cells = statistics.means(table, column, self.agents, **axes)
         empty = np.argwhere(np.isnan(cells))
         if len(empty):
-            agent, *places = empty[0]
+            index, *places = empty[0]
             cell = {name: axes[name][i] for name, i in zip(axes, places, strict=True)}
-            named = {"agent": agent, **cell, **(where or {})}
+            named = {"agent": self.agents[index], **cell, **(where or {})}
             words = ", ".join(f"{name} {value}" for name, value in named.items())
             raise MissingCell(f"{self.name} has no {column} for {words}.")
         return cells

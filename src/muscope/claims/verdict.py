@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,12 +31,12 @@ SCHEMA = Schema(
         number("estimate", "mean over agents"),
         number("low", "lower end of the 95 % interval over agents"),
         number("high", "upper end of it"),
-        integer("n_agents", "P"),
+        integer("n_agents", "agents that it is judged by: those that have not diverged"),
         text(
             "verdict",
             "'holds' (low > 0), 'does not hold' (high <= 0), 'inconclusive', or 'missing'",
         ),
-        text("note", "what is missing, or why there is no interval"),
+        text("note", "what is missing, why there is no interval, and which agents diverged"),
     ),
 )
 
@@ -80,19 +80,37 @@ def verdict(estimated: Interval) -> str:
     return "inconclusive"
 
 
-def judge(claim: Claim, cells: Cells, seed: int) -> dict[str, object]:
-    """One row of the table from one claim's data; lacking data is named, never left out."""
+def judge(
+    claim: Claim, cells: Cells, seed: int, diverged: Mapping[str, int] | None = None
+) -> dict[str, object]:
+    """One row of the table from one claim's data; lacking data is named, never left out.
+
+    Args:
+        claim: which.
+        cells: the data of the agents that have not diverged.
+        seed: of the bootstrap.
+        diverged: by agent, the checkpoint at which it had.
+
+    """
+    notes = [
+        f"agent {agent} diverged by training step {step:,} and is not among the {len(cells.agents)}"
+        for agent, step in (diverged or {}).items()
+    ]
+    count = len(cells.agents)
     try:
         values = claim.per_agent(cells)
     except MissingCell as missing:
-        return _missing(claim, cells.agents, str(missing))
+        return _missing(claim, count, "; ".join([str(missing), *notes]))
     undefined = np.flatnonzero(~np.isfinite(values))
-    if len(undefined):
-        note = f"undefined for agent {', '.join(map(str, undefined))}"
-        return _missing(claim, cells.agents, note)
+    if len(undefined) or not count:
+        named = ", ".join(str(cells.agents[i]) for i in undefined)
+        return _missing(
+            claim, count, "; ".join([*[f"undefined for agent {named}"] * bool(named), *notes])
+        )
     estimated = interval(values, seed)
-    note = "one agent has no interval" if len(values) < 2 else ""
-    return _row(claim, cells.agents, estimated, verdict(estimated), note)
+    if count < 2:
+        notes.insert(0, "one agent has no interval")
+    return _row(claim, count, estimated, verdict(estimated), "; ".join(notes))
 
 
 def _missing(claim: Claim, agents: int, note: str) -> dict[str, object]:
@@ -133,9 +151,11 @@ def judge_tables(folder: Folder, claims: Sequence[Claim]) -> pa.Table:
         if not claim.is_about(settings["environment"]):
             continue
         if claim.table in known:
-            table = tables.read(folder.table_path(claim.table))
-            cells = Cells(claim.table, table, agents, steps)
-            judged.append(judge(claim, cells, settings["evaluate_seed"]))
+            path = folder.table_path(claim.table)
+            diverged = json.loads(tables.about(path).get("diverged", "{}"))
+            sound = [agent for agent in range(agents) if str(agent) not in diverged]
+            cells = Cells(claim.table, tables.read(path), sound, steps)
+            judged.append(judge(claim, cells, settings["evaluate_seed"], diverged))
         else:
             note = f"no table {claim.table}; evaluating its figure makes it"
             judged.append(_missing(claim, agents, note))

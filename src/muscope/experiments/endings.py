@@ -47,7 +47,9 @@ SCHEMA = Schema(
             "mean u there; NaN if no sequence has a step at this offset",
             "reward",
         ),
-        integer("sequences", "sequences with a step at this offset, of those that end"),
+        integer(
+            "sequences", "sequences with a step at this offset, of those that end", measured=True
+        ),
         number("ended", "share of all M x R sequences that end within the horizon"),
         number(
             "alive_error",

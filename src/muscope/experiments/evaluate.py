@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from tqdm import tqdm
 
 from muscope import runtime
 from muscope.config import EvaluateConfig, Settings, to_dict
@@ -29,6 +30,8 @@ class Plan(NamedTuple):
     settings: Settings
     steps: tuple[int, ...]
     """The checkpoints that it examines."""
+    evaluate: EvaluateConfig
+    """The settings that it shares with others."""
 
 
 class Cell(NamedTuple):
@@ -63,20 +66,66 @@ def plan(
 
     """
     given = given or {}
-    plans = []
-    for experiment in registry.chosen(names):
-        settings = from_dict(given.get(experiment.name, {}), experiment.settings, experiment.name)
-        steps = experiment.steps(subject, evaluate, settings)
-        experiment.check(subject, settings)
-        plans.append(Plan(experiment, settings, steps))
+    plans = [
+        planned(subject, experiment, evaluate, given.get(experiment.name, {}))
+        for experiment in registry.chosen(names)
+    ]
+    for each in plans:
+        refuse_what_cannot_be(subject, each)
     return plans
 
 
-def fill(subject: Subject, folder: Folder, evaluate: EvaluateConfig, plans: Sequence[Plan]) -> None:
+def planned(
+    subject: Subject, experiment: Experiment, evaluate: EvaluateConfig, given: Mapping[str, Any]
+) -> Plan:
+    """One experiment's plan, not yet checked against the subject; see :func:`plan`.
+
+    Raises:
+        ConfigError: an unknown checkpoint or setting.
+
+    """
+    settings = from_dict(given, experiment.settings, experiment.name)
+    steps = experiment.steps(subject, evaluate, settings)
+    return Plan(experiment, settings, steps, evaluate)
+
+
+def refuse_what_cannot_be(subject: Subject, plan: Plan) -> None:
+    """Raise for settings that the subject cannot be examined with.
+
+    Raises:
+        ConfigError: there are such.
+
+    """
+    plan.experiment.check(subject, plan.settings)
+
+
+class Asked(NamedTuple):
+    """The settings that an experiment's tables were made with, as JSON."""
+
+    evaluate: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def asked(folder: Folder, experiment: Experiment) -> Asked | None:
+    """What the tables of an experiment were made with; None if they are not all there.
+
+    Raises:
+        RunError: the table is damaged.
+
+    """
+    if not all(folder.table_path(name).exists() for name in experiment.files):
+        return None
+    table = tables.read(folder.table_path(experiment.files[0]))
+    config = json.loads(tables.settings_of(table)["config"])
+    return Asked(config["evaluate"], config.get(experiment.settings.section, {}))
+
+
+def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     """Fill the tables of the planned experiments; finished cells are skipped.
 
-    Agents are taken in blocks.  A block goes through all experiments, which share its on-policy
-    states, before the next has its turn.  The folder's lock must be held.
+    Agents are taken in blocks.  A block goes through all experiments of equal shared settings,
+    which share its on-policy states, before the next has its turn.  The folder's lock must be
+    held.
 
     Raises:
         CheckpointError: agents cannot be read.
@@ -84,35 +133,41 @@ def fill(subject: Subject, folder: Folder, evaluate: EvaluateConfig, plans: Sequ
 
     """
     runtime.prepare()
-    work = [_Work(subject, folder, evaluate, planned) for planned in plans]
+    work = [_Work(subject, folder, planned) for planned in plans]
     for piece in work:
         piece.announce()
     total = sum(len(piece.cells) for piece in work)
     missing = sum(len(piece.missing()) for piece in work)
-    lab = Lab(subject, evaluate) if missing else None
-    size = block_size(subject, evaluate.agents_at_once)
     with progress("evaluate", total, "cell", total - missing) as bar:
-        for first in range(0, subject.agents, size):
-            agents = range(first, min(first + size, subject.agents))
-            if lab is not None:
-                # The last agent fills up the block, so that one compiled program serves all.
-                padded = [*agents, *[agents[-1]] * (size - len(agents))]
-                block = lab.block(padded)
-                for piece in work:
-                    bar.set_description(piece.plan.experiment.name, refresh=False)
-                    for done in piece.examine(block, agents):
-                        bar.update(done)
-                    piece.gather()
+        for evaluate in dict.fromkeys(plan.evaluate for plan in plans):
+            alike = [piece for piece in work if piece.plan.evaluate == evaluate]
+            if any(piece.missing() for piece in alike):
+                _examine_blocks(Lab(subject, evaluate), alike, bar)
     for piece in work:
         piece.gather()
+
+
+def _examine_blocks(lab: Lab, work: Sequence[_Work], bar: tqdm) -> None:
+    """All agents, block by block, through some experiments."""
+    subject = lab.subject
+    size = block_size(subject, lab.evaluate.agents_at_once)
+    for first in range(0, subject.agents, size):
+        agents = range(first, min(first + size, subject.agents))
+        # The last agent fills up the block, so that one compiled program serves all.
+        block = lab.block([*agents, *[agents[-1]] * (size - len(agents))])
+        for piece in work:
+            bar.set_description(piece.plan.experiment.name, refresh=False)
+            for done in piece.examine(block, agents):
+                bar.update(done)
+            piece.gather()
 
 
 class _Work:
     """One plan's cells and tables in a folder."""
 
-    def __init__(self, subject: Subject, folder: Folder, evaluate: EvaluateConfig, plan: Plan):
-        self.subject, self.folder, self.evaluate, self.plan = subject, folder, evaluate, plan
-        self.marks = marks(subject, evaluate, plan)
+    def __init__(self, subject: Subject, folder: Folder, plan: Plan):
+        self.subject, self.folder, self.plan = subject, folder, plan
+        self.marks = marks(subject, plan)
         self.cells = [Cell(step, agent) for step in plan.steps for agent in range(subject.agents)]
 
     @property
@@ -133,7 +188,7 @@ class _Work:
         left = len(self.missing())
         if left:
             plan = self.plan
-            cost.announce(self.subject, self.evaluate, plan.experiment, plan.settings, left)
+            cost.announce(self.subject, plan.evaluate, plan.experiment, plan.settings, left)
 
     def examine(self, block: Block, agents: Sequence[int]) -> Iterator[int]:
         """Compute and keep the block's missing cells, checkpoint by checkpoint."""
@@ -143,12 +198,18 @@ class _Work:
             if not wanted:
                 continue
             made = self.plan.experiment.run(block, self.plan.settings, step)
-            for name in self.files:
-                height = _rows_per_agent(made, name, block)
+            for schema in self.plan.experiment.tables:
+                height = _rows_per_agent(made, schema.name, block)
+                sound = schema.without(made[schema.name], block.lab.sound)
                 for agent in wanted:
-                    rows = made[name].slice((agent - agents[0]) * height, height)
-                    path = self.folder.cell_path(name, Cell(step, agent).name)
-                    tables.write(path, rows, {"mark": self.marks[step]})
+                    rows = sound.slice((agent - agents[0]) * height, height)
+                    path = self.folder.cell_path(schema.name, Cell(step, agent).name)
+                    about = {
+                        "mark": self.marks[step],
+                        "devices": runtime.devices(),
+                        "diverged": "" if block.lab.sound(agent, step) else "yes",
+                    }
+                    tables.write(path, rows, about)
             yield len(wanted)
 
     def gather(self) -> None:
@@ -158,6 +219,7 @@ class _Work:
             "experiment": registry.source(self.plan.experiment),
             "agents": str(self.subject.agents),
             "training_steps": str(self.subject.training_steps),
+            "clipped": json.dumps(self.subject.clipped()),
         }
         written = [tables.about(self.folder.table_path(name)) for name in self.files]
         if all(about.items() <= there.items() for there in written) or self.missing():
@@ -165,7 +227,16 @@ class _Work:
         for name in self.files:
             paths = [self.folder.cell_path(name, cell.name) for cell in self.cells]
             parts = [tables.read(path) for path in paths]
-            tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
+            seen = [tables.about(path) for path in paths]
+            diverged: dict[int, int] = {}
+            for cell, there in zip(self.cells, seen, strict=True):
+                if there.get("diverged"):
+                    diverged[cell.agent] = min(cell.step, diverged.get(cell.agent, cell.step))
+            found = {
+                "diverged": json.dumps(diverged, sort_keys=True),
+                "devices": " and ".join(sorted({there.get("devices", "") for there in seen})),
+            }
+            tables.write(self.folder.table_path(name), pa.concat_tables(parts), {**about, **found})
 
 
 def _rows_per_agent(made: Mapping[str, pa.Table], name: str, block: Block) -> int:
@@ -186,18 +257,21 @@ def _rows_per_agent(made: Mapping[str, pa.Table], name: str, block: Block) -> in
     return height
 
 
-def marks(subject: Subject, evaluate: EvaluateConfig, plan: Plan) -> dict[int, str]:
+def shared(experiment: Experiment, evaluate: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the shared settings that an experiment's rows depend on."""
+    names = ("seed", "truth", *(("episodes", "states") if experiment.states else ()))
+    return {name: evaluate[name] for name in names}
+
+
+def marks(subject: Subject, plan: Plan) -> dict[int, str]:
     """Per step, what a cell's rows depend on: the agents, the subject's and the settings."""
     experiment = plan.experiment
     digests = {step: subject.digest(step) for step in plan.steps}
-    shared = {"seed": evaluate.seed, "truth": evaluate.truth}
-    if experiment.states:
-        shared |= {"episodes": evaluate.episodes, "states": evaluate.states}
     fixed = {
         "muscope": __version__,
         "revision": experiment.revision,
         "subject": subject.identity(),
-        "evaluate": shared,
+        "evaluate": shared(experiment, to_dict(plan.evaluate)),
         "settings": to_dict(plan.settings),
     }
     return {

@@ -95,11 +95,24 @@ class Lab:
         truth = envs.training_view(game) if evaluate.truth == "training" else game
         self.scope = Scope(game, truth, subject.discount, subject.search, evaluate)
         self.load = functools.lru_cache(maxsize=16)(subject.load)
+        self._finite = functools.lru_cache(maxsize=None)(self._find_finite)
         self._programs: dict[Hashable, Callable[..., Any]] = {}  # the latest last
 
     def block(self, agents: Sequence[int]) -> Block:
         """Some of the agents, by their numbers."""
         return Block(self, agents)
+
+    def sound(self, agent: int, step: int) -> bool:
+        """Whether an agent's parameters at a training step are finite: it has not diverged."""
+        return bool(self._finite(step)[agent])
+
+    def _find_finite(self, step: int) -> np.ndarray:
+        """[P]"""
+        finite = np.ones(self.subject.agents, bool)
+        for leaf in jax.tree.leaves(self.load(step)):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                finite &= np.isfinite(leaf).reshape(len(finite), -1).all(axis=1)
+        return finite
 
     def program(self, of_one: Callable[..., Any], size: int, per_agent: int, static: dict) -> Any:
         """``of_one`` compiled for ``size`` agents; see :meth:`Block.call`."""

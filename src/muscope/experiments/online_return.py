@@ -32,8 +32,10 @@ SCHEMA = Schema(
         text("policy", "'mcts': sampled from Equation 1; 'prior': sampled from the policy head"),
         integer("episode", "number of the episode within (agent, step, policy)"),
         number("return", "undiscounted return", "return"),
-        integer("length", "until termination or the time limit", "steps"),
-        number("temperature", "T of Equation 1 at that step (the prior has none: 1)"),
+        integer("length", "until termination or the time limit", "steps", measured=True),
+        number(
+            "temperature", "T of Equation 1 at that step (the prior has none: 1)", measured=False
+        ),
     ),
 )
 

@@ -43,7 +43,7 @@ SCHEMA = Schema(
         ),
         integer("episode", "number; episodes of one agent and number start in the same state"),
         number("return", "undiscounted return", "return"),
-        integer("length", "until termination or the time limit", "steps"),
+        integer("length", "until termination or the time limit", "steps", measured=True),
         integer("horizon", "H: tree depth plus rollout length", "steps"),
         integer(
             "most_steps", "moves after which an episode was cut; the time limit or fewer", "steps"

@@ -143,6 +143,11 @@ def scale_to_trained(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_ylim(0.0, 1.15 * max(tops) or 1.0)  # A perfect model's lines are all 0.
 
 
+def mark(figure: Figure, words: str) -> None:
+    """A line over all panels: what a reader must know before believing them."""
+    figure.suptitle(words, fontsize=7, color="#b00020", wrap=True)
+
+
 def thousands(n: int) -> str:
     """500, 1K, 2.5K, 1M."""
     for size, letter in ((1_000_000, "M"), (1_000, "K")):

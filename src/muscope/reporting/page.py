@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from muscope import claims, statistics
+from muscope.config import differences
 from muscope.errors import RunError
+from muscope.experiments import evaluate as cells
 from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
@@ -44,6 +47,10 @@ class Picture(NamedTuple):
     table: str
     wide: bool
     """Wider than one column of print: a phone scrolls it."""
+    warnings: list[str]
+    """What a reader must know before believing it."""
+    settings: str
+    """What it was made with, where that is not what the others were made with."""
 
 
 def experiments_of(folder: Folder) -> tuple[list[Experiment], list[str]]:
@@ -91,10 +98,12 @@ def report(folder: Folder) -> None:
         raise RunError(
             f"{folder.path} has no tables; 'muscope evaluate' or 'muscope examine' makes them."
         )
-    pictures = [_draw(folder, experiment) for experiment in made]
     first = tables.read(folder.table_path(made[0].name))
     about = tables.about(folder.table_path(made[0].name))
     settings = tables.settings_of(first)
+    own = _own_settings(folder, made)
+    pictures = [_draw(folder, experiment, own[experiment.name]) for experiment in made]
+    devices = {tables.about(folder.table_path(e.name)).get("devices", "") for e in made}
     page = _TEMPLATES.get_template("report.html").render(
         environment=settings["environment"],
         preset=settings["preset"],
@@ -108,15 +117,69 @@ def report(folder: Folder) -> None:
         training=_training(folder.metrics_path, json.loads(settings["config"])),
         settings=_settings(folder, made),
         made_by=json.loads(about["made_by"]),
+        devices=" and ".join(sorted(devices - {""})),
         version=__version__,
     )
     write_atomically(folder.report_path, page.encode())
 
 
-def _draw(folder: Folder, experiment: Experiment) -> Picture:
+def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
+    """By experiment, those of the shared settings that tables do not agree on, in words.
+
+    Raises:
+        RunError: tables are of different agents, which cannot be shown together.
+
+    """
+    known = registry.everything()
+    configs = {
+        e.name: json.loads(tables.settings_of(tables.read(folder.table_path(e.name)))["config"])
+        for e in made
+    }
+    agents: dict[str, dict[str, Any]] = {
+        name: {key: value for key, value in config.items() if key not in (*known, "evaluate")}
+        for name, config in configs.items()
+    }
+    for name, settings in agents.items():
+        different = differences(agents[made[0].name], settings)
+        if different:
+            raise RunError(
+                f"{folder.table_path(name)} and {folder.table_path(made[0].name)} are of different "
+                f"agents: {different[0]}; they cannot stand in one report. Delete one of them."
+            )
+    used = {e.name: cells.shared(e, configs[e.name]["evaluate"]) for e in made}
+    varied = {
+        setting
+        for setting in {setting for of in used.values() for setting in of}
+        if len({str(of[setting]) for of in used.values() if setting in of}) > 1
+    }
+    return {
+        name: ", ".join(f"evaluate.{s} {of[s]}" for s in of if s in varied)
+        for name, of in used.items()
+    }
+
+
+def _warnings(about: Mapping[str, str]) -> tuple[list[str], str]:
+    """What a table's metadata warn of, in sentences, and in a few words for the picture."""
+    diverged = json.loads(about.get("diverged", "{}"))
+    clipped = json.loads(about.get("clipped", "[]"))
+    sentences = [
+        f"Agent {agent} diverged in training: from the checkpoint of step {step:,} on its "
+        f"parameters are not finite. It has no numbers there and is not in the means."
+        for agent, step in diverged.items()
+    ]
+    sentences += [f"In training, {words}." for words in clipped]
+    short = [f"{len(diverged)} of {about['agents']} agents diverged"] if diverged else []
+    short += ["training targets were clipped"] if clipped else []
+    return sentences, "; ".join(short)
+
+
+def _draw(folder: Folder, experiment: Experiment, settings: str) -> Picture:
     """Write an experiment's pictures."""
     given = {name: tables.read(folder.table_path(name)) for name in experiment.files}
+    warnings, mark = _warnings(tables.about(folder.table_path(experiment.name)))
     figure = experiment.plot(given)
+    if mark:
+        style.mark(figure, mark)
     for suffix in ("png", "svg"):
         write_atomically(folder.figure_path(experiment.name, suffix), _image(figure, suffix))
     svg = folder.figure_path(experiment.name, "svg").read_bytes()
@@ -126,6 +189,8 @@ def _draw(folder: Folder, experiment: Experiment) -> Picture:
         "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
         ", ".join(f"tables/{name}.parquet" for name in experiment.files),
         figure.get_figwidth() > 4,
+        warnings,
+        settings,
     )
 
 

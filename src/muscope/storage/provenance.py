@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import platform
@@ -22,6 +23,17 @@ def provenance() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's name, on whose kind the last bits of floating-point results may depend."""
+    with contextlib.suppress(OSError):  # Not on Linux.
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
 
 
 def as_json() -> str:

@@ -3,14 +3,17 @@
 config.json                    every setting
 checkpoints/step-00000500.safetensors   parameters of all agents
 state.safetensors              the full state to resume training from
+diverged.safetensors           the state of a training that could not go on
 metrics.jsonl                  training curves, one line per call
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,10 +34,10 @@ class Run(Folder):
 
     @classmethod
     def create(cls: type[AnyRun], path: str | Path, config: Config) -> AnyRun:
-        """A new run, or the existing one if it has the same training settings.
+        """A new run, not yet written, or the existing one if it has the same training settings.
 
-        Settings that checkpoints do not depend on replace those of the existing run in
-        memory; the stage that uses them saves them.
+        Settings that checkpoints do not depend on replace those of the existing run in memory
+        only: its ``config.json`` keeps what it was made with.
 
         Raises:
             RunError: the directory holds a run with other settings, or other files.
@@ -57,9 +60,7 @@ class Run(Folder):
             return run
         if path.exists() and not (path.is_dir() and all(map(is_leftover, path.iterdir()))):
             raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
-        run = cls(path, config)
-        run.save_config()
-        return run
+        return cls(path, config)
 
     @classmethod
     def open(cls: type[AnyRun], path: str | Path) -> AnyRun:
@@ -86,6 +87,44 @@ class Run(Folder):
     @property
     def state_path(self) -> Path:
         return self.path / "state.safetensors"
+
+    @property
+    def diverged_path(self) -> Path:
+        return self.path / "diverged.safetensors"
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[None]:
+        """Hold the directory, made if it is not there, for training.
+
+        Of a new run whose training fails before its first call is done, nothing stays: neither
+        the config nor the directory.
+
+        Raises:
+            RunError: another process holds it.
+
+        """
+        made = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            new = not (self.path / "config.json").exists()
+            if new:  # What was asked of an existing run is not what it was made with.
+                self.save_config()
+            try:
+                yield
+            except BaseException:
+                if new and not self.metrics_path.exists():
+                    self._discard(made)
+                raise
+
+    def _discard(self, directory: bool) -> None:
+        """Remove what the start of a training has written, and its directory if that made it."""
+        for path in (self.path / "config.json", *map(self.checkpoint_path, self.steps())):
+            path.unlink(missing_ok=True)
+        if directory:
+            (self.path / ".lock").unlink(missing_ok=True)
+        for folder in (self.path / "checkpoints", *([self.path] if directory else [])):
+            with contextlib.suppress(OSError):  # It was never made, or holds somebody's files.
+                folder.rmdir()
 
     def checkpoint_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:08d}.safetensors"

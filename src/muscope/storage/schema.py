@@ -6,9 +6,11 @@ meaning and the unit as metadata, and the tables of the documentation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Column:
     meaning: str
     unit: str = ""
     """Empty for numbers without one: counts, probabilities, names."""
+    measured: bool = False
+    """Whether it is a result, which an agent that diverged does not have: null there."""
 
     def field(self) -> pa.Field:
         """The Arrow field, with meaning and unit as its metadata."""
@@ -27,14 +31,14 @@ class Column:
         return pa.field(self.name, self.type, metadata=about)
 
 
-def integer(name: str, meaning: str, unit: str = "") -> Column:
-    """A column of whole numbers."""
-    return Column(name, pa.int64(), meaning, unit)
+def integer(name: str, meaning: str, unit: str = "", measured: bool = False) -> Column:
+    """A column of whole numbers: places, sizes and settings, unless it is ``measured``."""
+    return Column(name, pa.int64(), meaning, unit, measured)
 
 
-def number(name: str, meaning: str, unit: str = "") -> Column:
-    """A column of real numbers."""
-    return Column(name, pa.float64(), meaning, unit)
+def number(name: str, meaning: str, unit: str = "", measured: bool = True) -> Column:
+    """A column of real numbers: results, unless it is not ``measured``."""
+    return Column(name, pa.float64(), meaning, unit, measured)
 
 
 def text(name: str, meaning: str) -> Column:
@@ -44,7 +48,7 @@ def text(name: str, meaning: str) -> Column:
 
 AGENT = integer("agent", "the agent, 0..P-1")
 STEP = integer("step", "training step of the checkpoint")
-TEMPERATURE = number("temperature", "T of Equation 1 at that step")
+TEMPERATURE = number("temperature", "T of Equation 1 at that step", measured=False)
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,29 @@ class Schema:
     rows: str
     """What a row is, in words."""
     columns: tuple[Column, ...]
+    """Those named ``step`` or ``..._step`` hold training steps of checkpoints."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns' names."""
         return tuple(column.name for column in self.columns)
+
+    def without(self, rows: pa.Table, sound: Callable[[int, int], bool]) -> pa.Table:
+        """Rows of the table, with null for what was measured on agents that are not sound.
+
+        Args:
+            rows: with an ``agent`` column.
+            sound: whether an agent (its number, a training step) has finite parameters.
+
+        """
+        steps = [name for name in self.names if name == "step" or name.endswith("_step")]
+        places = zip(rows["agent"].to_pylist(), *(rows[s].to_pylist() for s in steps), strict=True)
+        broken = pa.array([not all(sound(agent, step) for step in at) for agent, *at in places])
+        for i, column in enumerate(self.columns):
+            if column.measured:
+                values = pc.if_else(broken, pa.scalar(None, column.type), rows[column.name])
+                rows = rows.set_column(i, rows.schema.field(i), values)
+        return rows
 
     def arrow(self) -> pa.Schema:
         """As Arrow has it, the settings' columns not included."""

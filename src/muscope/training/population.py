@@ -10,10 +10,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
 from muscope.agent import networks
+from muscope.agent.support import Support
 from muscope.config import Config
 from muscope.errors import ConfigError
 from muscope.learning import replay
 from muscope.runtime import AGENTS, agents_mesh, map_agents, memory_of
+from muscope.training import health
 from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 
 
@@ -41,6 +43,20 @@ class Population:
             return state, jax.tree.map(jnp.sum, metrics)
 
         return map_agents(call, self.mesh, per_agent=1, donate=True, in_turn=self._in_turn)
+
+    @functools.cached_property
+    def _health(self):
+        of_one = functools.partial(health.health, self.config)
+        return map_agents(of_one, self.mesh, per_agent=1, in_turn=self._in_turn)
+
+    def health(self, state: AgentState) -> health.Health:
+        """How all agents are after a call, [P]."""
+        return self._health(state)
+
+    def supports(self) -> tuple[Support, Support]:
+        """Those of the agents' heads, (value, reward)."""
+        agent = jax.eval_shape(self.program.initial, jax.random.key(0)).agent
+        return agent.value_support, agent.reward_support
 
     def replay_bytes(self) -> int:
         """Bytes of all agents' replays."""

@@ -9,17 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from muscope import runtime
 from muscope.config import trained_alike, training_dict
-from muscope.errors import CheckpointError
+from muscope.errors import CheckpointError, DivergedError, RunError
 from muscope.progress import progress
 from muscope.storage import checkpoint
+from muscope.storage.provenance import processor
 from muscope.storage.run import Run
-from muscope.training.agent import AgentState, RoundMetrics
+from muscope.training.agent import RoundMetrics
+from muscope.training.health import Watch
 from muscope.training.population import Population
 
 WORTH_SAYING = 100e6  # bytes of replay from which on they are announced
@@ -37,32 +40,97 @@ def train(run: Run) -> None:
     a process killed at any moment resumes from the last saved state to the bit-identical
     result that it would have had, on the same machine and versions.
 
+    A start that fails before its first call is done leaves nothing behind.
+
     Raises:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         CheckpointError: the saved state is damaged or belongs to another program.
-        RunError: another process is working on the run.
+        DivergedError: numbers came that are not finite; see :mod:`muscope.training.health`.
+        RunError: another process is working on the run, or the state was written on other devices.
 
     """
     runtime.prepare()
-    with run.lock():
-        run.save_config()
+    with run.begin():
         if run.missing_steps():
-            population = Population(run.config)
+            population = Population(run.config, _devices(run))
             memory = population.refuse_what_does_not_fit()
             if population.replay_bytes() >= WORTH_SAYING:
                 print(f"{memory}.", file=sys.stderr)
             with _stop_requests() as stop:
-                _loop(run, population, *_begin(run, population), stop)
+                _Training(run, population).go_on(stop)
         run.state_path.unlink(missing_ok=True)
+        run.diverged_path.unlink(missing_ok=True)
     if run.missing_steps():
         raise CheckpointError(f"checkpoints vanished from {run.path} during training; repeat it.")
 
 
-def _begin(run: Run, population: Population) -> tuple[AgentState, int, float]:
-    """The state to go on from, its rounds, and the seconds already spent."""
-    if run.state_path.exists():
-        template = jax.eval_shape(population.initial)
-        state, header = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
+def _devices(run: Run) -> list[jax.Device]:
+    """Those that share the agents: this machine's, or as many as a saved state was written with,
+    because the bits depend on their number.
+
+    Raises:
+        CheckpointError: the saved state is damaged.
+        RunError: there are fewer, or they are of another kind.
+
+    """
+    here = jax.local_devices()
+    if not run.state_path.exists():
+        return here
+    header = checkpoint.read_header(run.state_path, checkpoint.STATE_FORMAT)
+    kind, count = header["platform"], header["devices"]
+    if kind != here[0].platform:
+        raise RunError(
+            f"{run.path} was trained on {kind} so far, this is {here[0].platform}; set "
+            f"JAX_PLATFORMS={kind}, or delete {run.state_path} to start over."
+        )
+    if count > len(here):
+        mend = f"JAX_NUM_CPU_DEVICES={count} (more than cores is fine)" if kind == "cpu" else ""
+        raise RunError(
+            f"{run.path} was trained on {count} {kind} devices so far, here are {len(here)}, and "
+            f"its bits depend on that; set {mend or 'more devices free'}, or delete "
+            f"{run.state_path} to start over."
+        )
+    if header["processor"] != processor():
+        print(
+            f"muscope: {run.path} was trained on '{header['processor']}' so far, this is "
+            f"'{processor()}'; the last bits of what follows may differ.",
+            file=sys.stderr,
+        )
+    return here[:count]
+
+
+class _Training:
+    """A run's training under way."""
+
+    def __init__(self, run: Run, population: Population):
+        self.run, self.population = run, population
+        self.rounds, self.seconds = 0, 0.0
+        """Done, and spent, so far."""
+        seen = None
+        header = self._saved()
+        if header is None:
+            run.metrics_path.unlink(missing_ok=True)
+            self.state = population.initial()
+        else:
+            template = jax.eval_shape(population.initial)
+            state, _ = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
+            self.state = population.place(state)
+            self.rounds, self.seconds = header["rounds"], header["seconds"]
+            seen = header["seen"]
+            _truncate(run.metrics_path, self.rounds)
+        self.watch = Watch(population.supports(), run.config.train.agents, seen)
+
+    def _saved(self) -> dict[str, Any] | None:
+        """The header of the state to go on from, if there is one.
+
+        Raises:
+            CheckpointError: it is damaged, or belongs to other settings or versions.
+
+        """
+        run = self.run
+        if not run.state_path.exists():
+            return None
+        header = checkpoint.read_header(run.state_path, checkpoint.STATE_FORMAT)
         if not trained_alike(header["config"], run.config):
             raise CheckpointError(
                 f"{run.state_path} belongs to other settings; delete it to start over."
@@ -72,75 +140,98 @@ def _begin(run: Run, population: Population) -> tuple[AgentState, int, float]:
                 f"{run.state_path} was written by {header['versions']}, this is "
                 f"{checkpoint.versions()}: install those versions, or delete it to start over."
             )
-        if not any(step <= header["step"] for step in run.missing_steps()):
-            _truncate(run.metrics_path, header["rounds"])
-            return population.place(state), header["rounds"], header["seconds"]
-        print(
-            f"{run.path}: a checkpoint older than the saved state is missing; starting over.",
-            file=sys.stderr,
+        if any(step <= header["step"] for step in run.missing_steps()):
+            print(
+                f"{run.path}: a checkpoint older than the saved state is missing; starting over.",
+                file=sys.stderr,
+            )
+            return None
+        return header
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.population.training_step(self.rounds)
+
+    def go_on(self, stop: list[int]) -> None:
+        """Call the compiled program to the end; save on schedule, from time to time and on
+        request.
+        """
+        train_config = self.run.config.train
+        before, began = self.seconds, time.monotonic()
+        saved = began
+        schedule = set(train_config.schedule)
+        print(f"{self.run.path}: {self.watch.can_hold()}.", file=sys.stderr)
+        if self.rounds == 0 and 0 in schedule:
+            self._write_agents()
+        with progress("train", train_config.steps, "step", self.step) as bar:
+            while self.step < train_config.steps:
+                last = self.step
+                metrics = self._advance()
+                self.seconds = before + time.monotonic() - began
+                _log(self.run.metrics_path, metrics, self.rounds, self.step, self.seconds)
+                self._look(metrics)
+                at_checkpoint = self.step > last and self.step in schedule
+                if at_checkpoint:
+                    self._write_agents()
+                bar.update(self.step - last)
+                bar.set_postfix(_summary(metrics), refresh=False)
+                # After the checkpoint: a state must not be newer than a checkpoint that is missing.
+                due = time.monotonic() - saved > train_config.save_seconds
+                if at_checkpoint or due or stop:
+                    self._write_state(self.run.state_path)
+                    saved = time.monotonic()
+                if stop:
+                    raise Interrupted(
+                        f"stopped at training step {self.step}; the same command resumes."
+                    )
+        for words in self.watch.clipped():
+            print(f"{self.run.path}: {words}.", file=sys.stderr)
+
+    def _advance(self) -> RoundMetrics:
+        self.state, metrics = self.population.advance(self.state, self.rounds)
+        self.rounds += self.run.config.train.call_rounds
+        return metrics
+
+    def _look(self, metrics: RoundMetrics) -> None:
+        """Check what the call gave; a state that cannot go on is kept beside the last sound one.
+
+        Raises:
+            DivergedError: as :meth:`muscope.training.health.Watch.look`.
+
+        """
+        try:
+            self.watch.look(self.population.health(self.state), metrics, self.step)
+        except DivergedError as error:
+            kept = self.run.diverged_path
+            self._write_state(kept)
+            raise DivergedError(f"{error}. What it came to is kept in {kept}.") from None
+
+    def _write_agents(self) -> None:
+        checkpoint.write(
+            self.run.checkpoint_path(self.step),
+            jax.device_get(self.state.average),
+            kind=checkpoint.AGENTS_FORMAT,
+            step=self.step,
+            config=training_dict(self.run.config),
+            seen=self.watch.seen,
         )
-    run.metrics_path.unlink(missing_ok=True)
-    return population.initial(), 0, 0.0
 
-
-def _loop(
-    run: Run,
-    population: Population,
-    state: AgentState,
-    rounds: int,
-    seconds: float,
-    stop: list[int],
-) -> None:
-    """Call the compiled program to the end; save on schedule, from time to time and on request."""
-    train_config = run.config.train
-    saved = began = time.monotonic()
-    before = seconds
-    step = population.training_step(rounds)
-    schedule = set(train_config.schedule)
-    if rounds == 0 and 0 in schedule:
-        _write_agents(run, state, 0)
-    with progress("train", train_config.steps, "step", step) as bar:
-        while step < train_config.steps:
-            state, metrics = population.advance(state, rounds)
-            rounds += train_config.call_rounds
-            reached = population.training_step(rounds)
-            seconds = before + time.monotonic() - began
-            _log(run.metrics_path, metrics, rounds, reached, seconds)
-            at_checkpoint = reached > step and reached in schedule
-            if at_checkpoint:
-                _write_agents(run, state, reached)
-            bar.update(reached - step)
-            bar.set_postfix(_summary(metrics), refresh=False)
-            step = reached
-            # After the checkpoint: a state must not be newer than a checkpoint that is missing.
-            due = time.monotonic() - saved > train_config.save_seconds
-            if at_checkpoint or due or stop:
-                _write_state(run, state, rounds, step, seconds)
-                saved = time.monotonic()
-            if stop:
-                raise Interrupted(f"stopped at training step {step}; the same command resumes.")
-
-
-def _write_agents(run: Run, state: AgentState, step: int) -> None:
-    checkpoint.write(
-        run.checkpoint_path(step),
-        jax.device_get(state.average),
-        kind=checkpoint.AGENTS_FORMAT,
-        step=step,
-        config=training_dict(run.config),
-    )
-
-
-def _write_state(run: Run, state: AgentState, rounds: int, step: int, seconds: float) -> None:
-    checkpoint.write(
-        run.state_path,
-        state,
-        kind=checkpoint.STATE_FORMAT,
-        step=step,
-        config=training_dict(run.config),
-        rounds=rounds,
-        seconds=seconds,
-    )
+    def _write_state(self, path: Path) -> None:
+        mesh = self.population.mesh
+        checkpoint.write(
+            path,
+            self.state,
+            kind=checkpoint.STATE_FORMAT,
+            step=self.step,
+            config=training_dict(self.run.config),
+            rounds=self.rounds,
+            seconds=self.seconds,
+            seen=self.watch.seen,
+            devices=mesh.size,
+            platform=mesh.devices.flat[0].platform,
+            processor=processor(),
+        )
 
 
 def _log(path: Path, metrics: RoundMetrics, rounds: int, step: int, seconds: float) -> None:
