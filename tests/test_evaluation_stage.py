@@ -7,6 +7,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from markupsafe import escape
@@ -17,7 +18,7 @@ import muscope
 from muscope.agent import TrueModel
 from muscope.config import EvaluateConfig, to_dict
 from muscope.envs import CartPole
-from muscope.errors import ConfigError, MuscopeError, RunError
+from muscope.errors import ConfigError, HostError, MuscopeError, RunError
 from muscope.experiments import (
     endings,
     every_sequence,
@@ -26,8 +27,11 @@ from muscope.experiments import (
     own_policy,
     registry,
 )
+from muscope.experiments import evaluate as cells
 from muscope.experiments.lab import block_size
+from muscope.reporting import page as pages
 from muscope.storage import tables
+from muscope.training.population import Population
 
 EXPERIMENTS = registry.everything()
 
@@ -107,10 +111,10 @@ def test_a_study_has_every_table_and_picture(run, tiny):
         table = tables.read(run.table_path(schema.name))
         assert table.num_rows == count
         assert table.column_names == [*schema.names, *(c.name for c in tables.SETTINGS)]
-    page = run.report_path.read_text()
-    assert page.count("data:image/svg+xml;base64,") == len(EXPERIMENTS)
+    html = run.report_path.read_text()
+    assert html.count("data:image/svg+xml;base64,") == len(EXPERIMENTS)
     for experiment in EXPERIMENTS.values():
-        assert escape(experiment.title) in page
+        assert escape(experiment.title) in html
         assert run.figure_path(experiment.name, "png").stat().st_size > 10_000
 
 
@@ -233,10 +237,74 @@ def test_the_report_is_self_contained(run):
     assert run.report_path.read_bytes() == first
 
 
-def test_a_table_of_other_checkpoints_or_settings_is_not_drawn(run):
-    set_up(run, evaluate={"episodes": 3})
-    with pytest.raises(RunError, match="other checkpoints or settings"):
+def test_a_table_of_other_agents_is_not_drawn(run, tiny, tmp_path):
+    path = run.table_path("figure3")
+    tables.write(path, tables.read(path), {**tables.about(path), "mark": "of other agents"})
+    with pytest.raises(RunError, match=r"figure3.parquet was made of other agents"):
         muscope.report(run)
+
+
+def test_a_finished_run_keeps_its_settings(run, tiny):
+    """Training it again, or evaluating with other settings, changes neither its config nor what
+    its other tables were made with.
+    """
+    config = (run.path / "config.json").read_bytes()
+    other = dataclasses.replace(tiny, evaluate=dataclasses.replace(tiny.evaluate, states=3))
+    muscope.train(other, run.path)
+    muscope.judge(run.path)
+    muscope.report(run.path)
+    kept = {name: run.table_path(name).read_bytes() for name in run.tables() if name != "endings"}
+    muscope.evaluate(run.path, ["endings"], {"evaluate": {"states": 2}})
+    assert (run.path / "config.json").read_bytes() == config
+    muscope.evaluate(run.path)  # What was asked of a table stays asked.
+    assert cells.asked(run, EXPERIMENTS["endings"]).evaluate["states"] == 2
+    assert cells.asked(run, EXPERIMENTS["figure3"]).evaluate["states"] == tiny.evaluate.states
+    assert kept.items() <= {n: run.table_path(n).read_bytes() for n in run.tables()}.items()
+
+
+def test_a_report_says_where_settings_differ(run, tiny):
+    assert "with the same settings" not in run.report_path.read_text()
+    muscope.evaluate(run, ["endings"], {"evaluate": {"states": 2}})
+    page = muscope.report(run).read_text()
+    assert page.count("this one with <code>evaluate.states 2</code>") == 1
+    assert page.count("this one with <code>evaluate.states 4</code>") > 1
+    assert len(muscope.judge(run)) > 0
+
+
+def test_a_remade_table_is_announced(run, capsys):
+    muscope.evaluate(run, ["figure3"])
+    assert "made anew" not in capsys.readouterr().err
+    muscope.evaluate(run, ["figure3"], {"figure3": {"sequences": 4}})
+    assert "figure3 is made anew: figure3.sequences (3 != 4)" in capsys.readouterr().err
+
+
+def test_tables_of_different_agents_do_not_stand_in_one_report(run):
+    path = run.table_path("figure3")
+    table = tables.read(path)
+    config = json.loads(table["config"][0].as_py())
+    config["train"]["seed"] = 7
+    column = pa.repeat(json.dumps(config), table.num_rows)
+    at = table.column_names.index("config")
+    changed = table.set_column(at, table.schema.field(at), column)
+    tables.write(path, changed, tables.about(path))
+    with pytest.raises(RunError, match=r"different agents: train\.seed \(0 != 7\)"):
+        pages.report(run)
+
+
+def test_a_start_that_fails_leaves_nothing_behind(tiny, tmp_path, monkeypatch):
+    def fails(*_):
+        raise HostError("the simulator broke")
+
+    monkeypatch.setattr(Population, "advance", fails)
+    with pytest.raises(HostError):
+        muscope.train(tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(HostError):
+        muscope.train(tiny, tmp_path / "mine")
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == [".lock"]
+    monkeypatch.undo()
+    assert muscope.train(tiny, tmp_path / "mine").steps() == (0, 8, 24)
 
 
 def test_the_report_needs_tables(tiny, tmp_path):

@@ -127,6 +127,7 @@ def test_a_finished_run_is_left_alone(tiny, tmp_path):
 
 def test_two_processes_cannot_train_one_run(tiny, tmp_path):
     run = muscope.stages.StudyRun.create(tmp_path / "run", tiny)
+    run.path.mkdir()
     with run.lock(), pytest.raises(RunError, match="in use"):
         runner.train(run)
 
@@ -141,6 +142,11 @@ def test_a_checkpoint_describes_itself(trained, tiny):
     assert header["step"] == 8
     assert header["config"]["network"]["width"] == tiny.network.width
     assert header["versions"]["muscope"] == muscope.__version__
+
+
+def begun(run):
+    """A training of the run at its beginning."""
+    return runner._Training(run, Population(run.config))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "empty", "missing", "kind"])
@@ -198,10 +204,10 @@ def test_the_digest_covers_the_header(trained):
 
 
 def test_a_state_of_other_versions_is_refused(trained, monkeypatch):
-    population = Population(trained.config)
+    training = begun(trained)
     trained.checkpoint_path(24).unlink()
     monkeypatch.setattr(checkpoint, "versions", lambda: {"muscope": "0", "jax": "0"})
-    runner._write_state(trained, population.initial(), 4, 0, 0.0)
+    training._write_state(trained.state_path)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="install those versions"):
         runner.train(trained)
@@ -217,8 +223,9 @@ def test_a_lost_checkpoint_is_made_again(trained):
 
 def test_a_state_newer_than_a_missing_checkpoint_is_not_used(trained, capsys):
     before = contents(trained.path)
-    population = Population(trained.config)
-    runner._write_state(trained, population.initial(), 16, 24, 0.0)
+    training = begun(trained)
+    training.rounds = 20
+    training._write_state(trained.state_path)
     trained.checkpoint_path(8).unlink()
     runner.train(trained)
     assert "starting over" in capsys.readouterr().err
@@ -236,6 +243,7 @@ def test_settings_that_cannot_be_built_leave_nothing_behind(tiny, tmp_path):
 
 def test_a_run_killed_while_it_was_created_can_be_started_again(tiny, tmp_path):
     (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
     (tmp_path / "run" / ".config.json.77.tmp").write_bytes(b"{")
     assert muscope.train(tiny, tmp_path / "run").steps() == (0, 8, 24)
 

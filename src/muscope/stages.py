@@ -28,14 +28,17 @@ from muscope.reporting.page import experiments_of
 from muscope.reporting.page import judge as judge_folder
 from muscope.reporting.page import report as write_report
 from muscope.reporting.scenes import scene_of
-from muscope.storage.checkpoint import is_leftover, write_atomically
-from muscope.storage.folder import Folder
+from muscope.storage.checkpoint import write_atomically
+from muscope.storage.folder import Folder, holds_nothing
 from muscope.storage.run import Run
 from muscope.subjects import RunSubject, Subject
 from muscope.trained import TrainedAgent
 from muscope.training import runner
 from muscope.training.agent import check as check_training
 from muscope.training.population import Population
+
+Sections = Mapping[str, Mapping[str, Any]]
+"""Settings by section: ``evaluate``, or an experiment's name."""
 
 
 class StudyRun(Run):
@@ -127,7 +130,7 @@ def train(config: Config, out: str | Path) -> StudyRun:
 def evaluate(
     run: Run | str | Path,
     experiments: Sequence[str] | None = None,
-    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    changes: Sections | None = None,
 ) -> StudyRun:
     """Fill the tables of the named experiments, all by default; finished cells are skipped.
 
@@ -135,7 +138,7 @@ def evaluate(
     run's; ``changes`` come before both.
 
     Args:
-        run: whose agents.
+        run: whose agents.  Settings of its config that were changed in memory are changes too.
         experiments: names; all by default.
         changes: settings by section: ``{"evaluate": {"states": 16}, "figure3": {...}}``.
 
@@ -146,12 +149,12 @@ def evaluate(
 
     """
     run = _opened(run)
-    changes = changes or {}
     chosen = registry.chosen(experiments)
-    for section in changes:
-        if section not in ("evaluate", *registry.everything()):
-            known = ("evaluate", *registry.everything())
+    known = ("evaluate", *registry.everything())
+    for section in changes or {}:
+        if section not in known:
             raise ConfigError(f"unknown section '{section}'.{nearest(section, known)}")
+    changes = _merged(_changed_in_memory(run), changes or {})
     plans = [_replanned(run, experiment, changes) for experiment in chosen]
     for plan in plans:
         cells.refuse_what_cannot_be(run.subject, plan)
@@ -167,9 +170,28 @@ def evaluate(
     return run
 
 
-def _replanned(
-    run: StudyRun, experiment: Experiment, changes: Mapping[str, Mapping[str, Any]]
-) -> cells.Plan:
+def _merged(first: Sections, then: Sections) -> dict[str, dict[str, Any]]:
+    return {
+        section: {**first.get(section, {}), **then.get(section, {})} for section in {*first, *then}
+    }
+
+
+def _sections(config: Config) -> dict[str, Mapping[str, Any]]:
+    return {**config.experiments, "evaluate": to_dict(config.evaluate)}
+
+
+def _changed_in_memory(run: StudyRun) -> Sections:
+    """Settings of evaluation that are not what the run's ``config.json`` says."""
+    kept = _sections(StudyRun.open(run.path).config)
+    return {
+        section: {
+            name: value for name, value in now.items() if kept.get(section, {}).get(name) != value
+        }
+        for section, now in _sections(run.config).items()
+    }
+
+
+def _replanned(run: StudyRun, experiment: Experiment, changes: Sections) -> cells.Plan:
     """An experiment's plan: what its table or the run asked for, with the changes.
 
     Says so if a table that is there will be made anew.
@@ -268,7 +290,7 @@ def study(config: Config, out: str | Path, experiments: Sequence[str] | None = N
     planned = RunSubject(Run(Path(out), config))
     cells.plan(planned, config.evaluate, config.experiments, experiments)
     run = train(config, out)
-    evaluate(run, experiments, {"evaluate": to_dict(config.evaluate), **config.experiments})
+    evaluate(run, experiments, _sections(config))
     if scene_of(envs.make(config.environment)) and not run.film_path.exists():
         film(run)
     report(run)
@@ -330,7 +352,7 @@ def _examination(path: Path) -> Folder:
         RunError: it holds something else.
 
     """
-    empty = path.is_dir() and all(map(is_leftover, path.iterdir()))
+    empty = path.exists() and holds_nothing(path)
     if path.exists() and not (path / EXAMINATION).exists() and not empty:
         raise RunError(f"{path} exists and is not an examination; choose another --out.")
     if empty or not path.exists():

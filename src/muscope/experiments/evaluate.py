@@ -107,17 +107,11 @@ class Asked(NamedTuple):
 
 
 def asked(folder: Folder, experiment: Experiment) -> Asked | None:
-    """What the tables of an experiment were made with; None if they are not all there.
-
-    Raises:
-        RunError: the table is damaged.
-
+    """What the tables of an experiment were made with; None if they are not all there, or do not
+    say.
     """
-    if not all(folder.table_path(name).exists() for name in experiment.files):
-        return None
-    table = tables.read(folder.table_path(experiment.files[0]))
-    config = json.loads(tables.settings_of(table)["config"])
-    return Asked(config["evaluate"], config.get(experiment.settings.section, {}))
+    written = [tables.about(folder.table_path(name)).get("asked") for name in experiment.files]
+    return Asked(**json.loads(written[0])) if written[0] and all(written) else None
 
 
 def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
@@ -220,6 +214,12 @@ class _Work:
             "agents": str(self.subject.agents),
             "training_steps": str(self.subject.training_steps),
             "clipped": json.dumps(self.subject.clipped()),
+            "asked": json.dumps(
+                {
+                    "evaluate": to_dict(self.plan.evaluate),
+                    "settings": to_dict(self.plan.settings),
+                }
+            ),
         }
         written = [tables.about(self.folder.table_path(name)) for name in self.files]
         if all(about.items() <= there.items() for there in written) or self.missing():

@@ -140,7 +140,8 @@ def scale_to_trained(axes: Axes, steps: Sequence[int]) -> None:
         for line in axes.get_lines()
         if len(np.atleast_1d(line.get_ydata())) == len(steps)
     ]
-    axes.set_ylim(0.0, 1.15 * max(tops) or 1.0)  # A perfect model's lines are all 0.
+    tops = [top for top in tops if np.isfinite(top)]  # All agents may have diverged.
+    axes.set_ylim(0.0, 1.15 * max(tops, default=0.0) or 1.0)  # A perfect model's are all 0.
 
 
 def mark(figure: Figure, words: str) -> None:

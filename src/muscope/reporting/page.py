@@ -146,7 +146,8 @@ def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
                 f"{folder.table_path(name)} and {folder.table_path(made[0].name)} are of different "
                 f"agents: {different[0]}; they cannot stand in one report. Delete one of them."
             )
-    used = {e.name: cells.shared(e, configs[e.name]["evaluate"]) for e in made}
+    asked = {e: cells.asked(folder, e) for e in made}
+    used = {e.name: cells.shared(e, of.evaluate) if of else {} for e, of in asked.items()}
     varied = {
         setting
         for setting in {setting for of in used.values() for setting in of}

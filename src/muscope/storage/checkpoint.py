@@ -24,7 +24,7 @@ from muscope.errors import CheckpointError
 from muscope.version import __version__
 
 AGENTS_FORMAT = "muscope-agents-1"
-STATE_FORMAT = "muscope-state-1"
+STATE_FORMAT = "muscope-state-2"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -20,6 +20,11 @@ from muscope.errors import RunError
 from muscope.storage.checkpoint import is_leftover
 
 
+def holds_nothing(path: Path) -> bool:
+    """Whether a directory has nothing in it but what a process that was killed leaves."""
+    return path.is_dir() and all(p.name == ".lock" or is_leftover(p) for p in path.iterdir())
+
+
 class Folder:
     """Paths in one directory, and the lock on it."""
 

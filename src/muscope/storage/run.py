@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from muscope.config import Config, differences, from_dict, to_dict, training_dict
 from muscope.errors import ConfigError, RunError, nearest
-from muscope.storage.checkpoint import is_leftover, write_atomically
-from muscope.storage.folder import Folder
+from muscope.storage.checkpoint import write_atomically
+from muscope.storage.folder import Folder, holds_nothing
 
 AnyRun = TypeVar("AnyRun", bound="Run")
 
@@ -58,7 +58,7 @@ class Run(Folder):
                 config, preset=run.config.preset, experiments=experiments
             )
             return run
-        if path.exists() and not (path.is_dir() and all(map(is_leftover, path.iterdir()))):
+        if path.exists() and not holds_nothing(path):
             raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
         return cls(path, config)
 

@@ -181,8 +181,12 @@ class Watch:
         return (
             f"{count:,} of {rows:,} {what}s lay beyond ±{_greatest(support):.4g}, the most that "
             f"the {what} head expresses, and were clipped; the greatest was {greatest:.4g}. "
-            f"Raise network.{what}_limit to {float(h_transform(ROOM * greatest)):.3g}"
+            f"Raise network.{what}_limit to {_in_support_units(ROOM * greatest):.3g}"
         )
+
+
+def _in_support_units(x: float) -> float:
+    return float(h_transform(jnp.float32(x)))
 
 
 def _greatest(support: Support) -> float:
