@@ -24,30 +24,23 @@ from muscope.evaluation.value_error import (
 
 
 class PolicyReport(NamedTuple):
-    """A model on one policy, for horizons 1..h; means over states."""
+    """A model on one policy, for horizons 1..h; means over states.
+
+    The fields are the columns of their names in the table ``figure3``, whose meanings stand in its
+    schema (``docs/tables.md``).
+    """
 
     error: Float[Array, "h"]
-    """Definition 2, |mean over R of (v - v_hat)|"""
     standard_error: Float[Array, "h"]
-    """Monte Carlo standard error of that mean at one state (from R)"""
     states_error: Float[Array, "h"]
-    """standard error of ``error`` as a mean over the M states"""
     absolute_error: Float[Array, "h"]
-    """mean over R of |v - v_hat| (Definition 1)"""
     alive_error: Float[Array, "h"]
-    """|part of v_hat - v predicted before the true end|, mean over R"""
     ended_error: Float[Array, "h"]
-    """|part of v_hat predicted after the true end|, mean over R"""
     reward_error: Float[Array, "h"]
-    """|r_{t+k} - u_t^k| at step k = horizon - 1, mean over R"""
     reward_size: Float[Array, "h"]
-    """mean |r_{t+k}| at that step"""
     ended: Float[Array, "h"]
-    """share of sequences whose episode was over before the h-th action"""
     average_reward_error: Float[Array, "h"]
-    """Definition 2 for a model that always predicts the mean reward of these very sequences"""
     spread: Float[Array, "h"]
-    """standard deviation of the true values over R"""
 
 
 def behaviour_rewards(

@@ -25,15 +25,16 @@ PLANNERS = tuple((model, prior) for model in MODELS for prior in PRIORS)
 
 
 class Decisions(NamedTuple):
-    """One agent's decisions at M states."""
+    """One agent's decisions at M states: improvements by planner in the order of :data:`PLANNERS`,
+    model errors by prior.
+
+    The fields are the columns of their names in the table ``decisions``, whose meanings stand in
+    its schema (``docs/tables.md``).
+    """
 
     improvement: Float[Array, "4 M"]
-    """Q(s, a_planner) - sum_a pi(a | s) Q(s, a), by planner in the order of :data:`PLANNERS`"""
     best: Float[Array, "M"]
-    """the most any planner could get; see :func:`best_value`"""
     model_error: Float[Array, "2 M"]
-    """Definition 1, mean over the trajectories that the learned model's search simulates, by
-    prior"""
 
 
 def decide(

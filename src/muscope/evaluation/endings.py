@@ -14,20 +14,18 @@ from muscope.evaluation.value_error import Rewards, score, split_at_the_end
 
 
 class Profile(NamedTuple):
-    """Mean rewards by steps since the true end; h sequences' steps give offsets -h..h-1."""
+    """Mean rewards by steps since the true end; h sequences' steps give offsets -h..h-1.
+
+    The fields are the columns of their names in the table ``endings``, whose meanings stand in its
+    schema (``docs/tables.md``).
+    """
 
     true_reward: Float[Array, "offsets"]
-    """mean r there"""
     predicted_reward: Float[Array, "offsets"]
-    """mean u there; NaN where no sequence has a step"""
     sequences: Int[Array, "offsets"]
-    """sequences with a step there, of those that end"""
     ended: Float[Array, "1"]
-    """share of the sequences that end within the horizon"""
     alive_error: Float[Array, "1"]
-    """mean |part of v_hat - v predicted before the true end|, all sequences"""
     ended_error: Float[Array, "1"]
-    """mean |part of v_hat predicted after the true end|, all sequences"""
 
 
 def profile(rewards: Rewards, ends: Bool[Array, "L"], discount: float) -> Profile:

@@ -30,18 +30,18 @@ def all_sequences(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
 
 
 class EverySequence(NamedTuple):
-    """All S = A^h sequences from M states, scored at horizon h."""
+    """All S = A^h sequences from M states, scored at horizon h.
+
+    Errors are the columns of their names in the table ``figure4``, whose meanings stand in its
+    schema (``docs/tables.md``).
+    """
 
     log_probability: Float[Array, "M S"]
     """Logarithm of Equation 6."""
     error: Float[Array, "M S"]
-    """Definition 1"""
     alive_error: Float[Array, "M S"]
-    """|part of v_hat - v predicted before the true end|"""
     ended_error: Float[Array, "M S"]
-    """|part of v_hat predicted after the true end|"""
     average_reward_error: Float[Array, "M S"]
-    """Definition 1 for a model that always predicts the mean reward under the behaviour policy"""
     value: Float[Array, "M S"]
     """The true value v, Equation 3."""
 

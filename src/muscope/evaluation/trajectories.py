@@ -130,16 +130,16 @@ def plan_in_pairs(
 
 
 class Course(NamedTuple):
-    """Searches' courses, by prior and number of simulations; means over states."""
+    """Searches' courses, by prior and number of simulations; means over states.
+
+    The fields are the columns of their names in the table ``figure6``, whose meanings stand in its
+    schema (``docs/tables.md``).
+    """
 
     error: Float[Array, "2 N"]
-    """Definition 1 of the simulated trajectories, mean over the first n"""
     error_tree_path: Float[Array, "2 N"]
-    """the same for their tree paths alone"""
     tv: Float[Array, "2 N"]
-    """TV[pi, pi_hat] at the root after n; pi is the policy network's prior under either one"""
     kl: Float[Array, "2 N"]
-    """KL[pi, pi_hat]"""
 
 
 def search_course(
