@@ -15,11 +15,12 @@ from host_models import CounterEnvironment, CounterMaker, FaultyMaker, host_cart
 from muscope.config.environment import HostConfig
 from muscope.envs import CartPole, CartPoleState, training_view
 from muscope.envs.base import Spec
-from muscope.envs.host import HostEnvironment, Layout, host_errors
+from muscope.envs.host import HostEnvironment, Layout
 from muscope.envs.simulator import Memo, Simulator, simulator
 from muscope.envs.workers import HostStep, Pool, Work
 from muscope.errors import ConfigError, HostError
 from muscope.evaluation import value_error
+from muscope.host_call import host_errors
 from muscope.runtime import agents_mesh, map_agents
 
 HERE = HostConfig(workers=1)

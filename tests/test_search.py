@@ -18,7 +18,7 @@ from muscope.envs.base import Spec
 from muscope.errors import ConfigError
 from muscope.search import (
     Parts,
-    behaviour_policy,
+    behaviour_logits,
     learned_parts,
     mix_root_noise,
     sample_action,
@@ -216,9 +216,13 @@ def test_root_noise_mixes_and_reaches_the_root_alone():
 
 def test_equation_1_and_its_schedule():
     visits = jnp.array([1.0, 3.0, 0.0])
-    np.testing.assert_allclose(behaviour_policy(visits, 1.0), [0.25, 0.75, 0.0])
-    np.testing.assert_allclose(behaviour_policy(visits, 0.5), [0.1, 0.9, 0.0], rtol=1e-5)
-    np.testing.assert_allclose(behaviour_policy(visits, 0.25), [1 / 82, 81 / 82, 0], rtol=1e-5)
+    for temperature, policy in (
+        (1.0, [0.25, 0.75, 0.0]),
+        (0.5, [0.1, 0.9, 0.0]),
+        (0.25, [1 / 82, 81 / 82, 0.0]),
+    ):
+        given = jax.nn.softmax(behaviour_logits(visits, temperature))
+        np.testing.assert_allclose(given, policy, rtol=1e-5)
     assert [float(temperature_at(s, 100)) for s in (0, 49, 50, 74, 75, 100)] == [
         1,
         1,

@@ -24,7 +24,7 @@ from muscope.envs.host import HostEnvironment
 from muscope.errors import ConfigError, nearest
 
 ATARI = "atari:"
-MOST_SEQUENCES = 256  # that Figure 4 scores by default
+USUAL_SEQUENCES = 256  # that Figure 4 scores by default
 
 
 def _looks(
@@ -366,7 +366,7 @@ def defaults(environment: str, options: Mapping[str, Any] | None = None) -> Conf
     made = environments.make(EnvironmentConfig(environment, options=options or {}))
     spec, last = made.spec, 8_000
     every = 1
-    while spec.num_actions ** (every + 1) <= MOST_SEQUENCES and spec.num_actions > 1:
+    while spec.num_actions ** (every + 1) <= USUAL_SEQUENCES and spec.num_actions > 1:
         every += 1
     on_host = isinstance(made, HostEnvironment)
     planning: dict[str, Any] = {"planning": (last,)}

@@ -30,6 +30,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 State = Any
 """An environment's own state pytree."""
+PARTS = ("spec", "reset", "step", "observe")
+"""What an :class:`Environment` has."""
 
 
 class Spec(NamedTuple):

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muscope.envs.base import Trainable
-from muscope.envs.host import host_errors
+from muscope.envs.base import PARTS, Trainable
 from muscope.envs.trial import structure
 from muscope.errors import ConfigError, MuscopeError
+from muscope.host_call import host_errors
 
 LANES, STEPS = 8, 64  # of the trial
 TRUSTED = (
@@ -77,7 +77,7 @@ def _is_whole(value: Any, least: int) -> bool:
 
 
 def _check_spec(environment: Any) -> None:
-    for part in ("spec", "reset", "step", "observe"):
+    for part in PARTS:
         if not hasattr(environment, part):
             raise _broken(environment, f"it has no {part}; see muscope.envs.base.Environment")
     spec = environment.spec

@@ -33,7 +33,6 @@ from muscope.envs.trial import check_restores
 from muscope.envs.workers import HostStep, Maker, Work
 from muscope.errors import ConfigError, HostError
 from muscope.host_call import host_call
-from muscope.host_call import host_errors as host_errors
 
 
 class Layout(NamedTuple):

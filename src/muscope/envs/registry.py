@@ -25,15 +25,13 @@ from typing import Any, NamedTuple
 from muscope import plugins
 from muscope.config.base import Settings, from_dict, to_dict
 from muscope.config.environment import EnvironmentConfig
-from muscope.envs.base import Environment
+from muscope.envs.base import PARTS, Environment
 from muscope.errors import ConfigError, MuscopeError, nearest
 
 GROUP = "muscope.environments"
 """Group of the entry points that packages register environments by."""
 FORMS = ("atari:GAME", "gymnasium:ID", "my_world.py:NAME", "package.module:NAME")
 """Names that are not registered one by one."""
-PARTS = ("spec", "reset", "step", "observe")
-"""What an environment has, see :class:`muscope.envs.base.Environment`."""
 
 
 class Entry(NamedTuple):

@@ -79,7 +79,7 @@ class Experiment:
     """The checkpoints that it examines."""
     cost: Callable[[Subject, EvaluateConfig, Any], int] | None = None
     """The most steps of the true environment for one agent and checkpoint, all games played to the
-    time limit; None if nobody has counted."""
+    time limit, without the on-policy episodes, which are shared; None if nobody has counted."""
     check: Callable[[Subject, Any], None] = _accept
     """Raises ConfigError for settings that this subject cannot be examined with."""
     states: bool = True

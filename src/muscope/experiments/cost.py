@@ -51,17 +51,44 @@ def announce(
         cells: agents times checkpoints that are left.
 
     """
-    environment = subject.environment
-    if not isinstance(environment, HostEnvironment):
+    environment = _simulated(subject.environment)
+    if environment is None:
         return
     if experiment.cost is None:
         print(f"{experiment.name}: its cost is not known; it gives none.", file=sys.stderr)
         return
-    steps = cells * experiment.cost(subject, evaluate, settings)
+    _say(environment, experiment.name, cells * experiment.cost(subject, evaluate, settings))
+
+
+def announce_states(subject: Subject, evaluate: EvaluateConfig, cells: int) -> None:
+    """The same of the on-policy episodes, which experiments share.
+
+    Args:
+        subject: whose environment is on the host.
+        evaluate: the settings that experiments share.
+        cells: agents times checkpoints whose episodes are played.
+
+    """
+    environment = _simulated(subject.environment)
+    if environment is not None:
+        steps = cells * evaluate.episodes * environment.spec.time_limit
+        _say(environment, "on-policy episodes", steps)
+
+
+def _simulated(environment: Any) -> HostEnvironment | None:
+    """The environment on the host under any wrappers, if there is one."""
+    while not isinstance(environment, HostEnvironment):
+        environment = getattr(environment, "environment", None)
+        if environment is None:
+            return None
+    return environment
+
+
+def _say(environment: HostEnvironment, what: str, steps: int) -> None:
     took = steps * seconds_per_step(environment)
     if took >= WORTH_SAYING:
         print(
-            f"{experiment.name}: at most {steps:,} steps of the game, {took / 60:,.0f} min at "
+            f"{what}: at most {steps:,} steps of the game, {took / 60:,.0f} min at "
             f"{steps / took:,.0f} a second; fewer where games end before the time limit.",
             file=sys.stderr,
         )

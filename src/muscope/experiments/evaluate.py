@@ -130,6 +130,10 @@ def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     work = [_Work(subject, folder, planned) for planned in plans]
     for piece in work:
         piece.announce()
+    for evaluate in dict.fromkeys(plan.evaluate for plan in plans):
+        sharing = [w for w in work if w.plan.experiment.states and w.plan.evaluate == evaluate]
+        played = {cell for piece in sharing for cell in piece.missing()}
+        cost.announce_states(subject, evaluate, len(played))
     total = sum(len(piece.cells) for piece in work)
     missing = sum(len(piece.missing()) for piece in work)
     with progress("evaluate", total, "cell", total - missing) as bar:

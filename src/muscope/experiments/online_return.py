@@ -75,8 +75,8 @@ def run(block: Block, settings: OnlineReturn, step: int) -> Tables:
 
 
 def cost(subject: Subject, evaluate: EvaluateConfig, settings: OnlineReturn) -> int:
-    """Both policies play every episode."""
-    return 2 * evaluate.episodes * subject.environment.spec.time_limit
+    """The prior's episodes; those of MCTS are shared."""
+    return evaluate.episodes * subject.environment.spec.time_limit
 
 
 def plot(given: Tables) -> Figure:

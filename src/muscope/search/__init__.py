@@ -1,7 +1,7 @@
 """Monte Carlo tree search with exchangeable model, prior and leaf evaluator."""
 
 from muscope.search.parts import Parts, learned_parts, mix_root_noise
-from muscope.search.policy import behaviour_logits, behaviour_policy, sample_action, temperature_at
+from muscope.search.policy import behaviour_logits, sample_action, temperature_at
 from muscope.search.simulation import SearchResult, search
 from muscope.search.tree import Tree
 
@@ -10,7 +10,6 @@ __all__ = [
     "SearchResult",
     "Tree",
     "behaviour_logits",
-    "behaviour_policy",
     "learned_parts",
     "mix_root_noise",
     "sample_action",

@@ -21,21 +21,15 @@ def temperature_at(
 def behaviour_logits(
     visits: Float[Array, "*lanes A"], temperature: Float[Array, "..."] | float
 ) -> Float[Array, "*lanes A"]:
-    """Log N(z, a) / T, the logits of Equation 1; minus infinity at unvisited actions."""
-    return jnp.log(visits) / temperature
-
-
-def behaviour_policy(
-    visits: Float[Array, "*lanes A"], temperature: Float[Array, "..."] | float
-) -> Float[Array, "*lanes A"]:
-    """pi_MuZero(a | s_t) of Equation 1.
+    """Log N(z, a) / T, the logits of pi_MuZero(a | s_t) of Equation 1; minus infinity at unvisited
+    actions.
 
     Args:
         visits: N(z_t^0, a), at least one of them positive in each lane.
         temperature: T > 0, one for all or [*lanes, 1].
 
     """
-    return jax.nn.softmax(behaviour_logits(visits, temperature))
+    return jnp.log(visits) / temperature
 
 
 def sample_action(
