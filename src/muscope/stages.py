@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from muscope.reporting.page import experiments_of
 from muscope.reporting.page import judge as judge_folder
 from muscope.reporting.page import report as write_report
 from muscope.reporting.scenes import scene_of
+from muscope.storage import json_file
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import Folder, holds_nothing
 from muscope.storage.run import Run
@@ -365,7 +365,7 @@ def _write_down(
 ) -> None:
     """Note who is examined, and drop tables that were made of other agents."""
     file = folder.path / EXAMINATION
-    before = json.loads(file.read_text())
+    before = json_file.read(file)
     agents = {str(step): subject.digest(step) for step in subject.steps}
     about = {"subject": subject.settings(), "agents": agents}
     if before and {name: before.get(name) for name in about} != about:
@@ -377,7 +377,7 @@ def _write_down(
         "evaluate": to_dict(evaluate),
         "experiments": {**before.get("experiments", {}), **asked},
     }
-    write_atomically(file, (json.dumps(about, indent=2) + "\n").encode())
+    write_atomically(file, json_file.encoded(about))
 
 
 def _folder(run: Folder | str | Path) -> Folder:

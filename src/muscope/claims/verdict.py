@@ -144,15 +144,14 @@ def judge_tables(folder: Folder, claims: Sequence[Claim]) -> pa.Table:
             f"{folder.path} has no tables; 'muscope evaluate' or 'muscope examine' makes them."
         )
     settings = _settings(folder, known)
-    about = tables.about(folder.table_path(known[0]))
-    agents, steps = int(about["agents"]), int(about["training_steps"])
+    agents, steps, _ = tables.origin(folder.table_path(known[0]))
     judged = []
     for claim in sorted(claims, key=lambda c: c.place):
         if not claim.is_about(settings["environment"]):
             continue
         if claim.table in known:
             path = folder.table_path(claim.table)
-            diverged = json.loads(tables.about(path).get("diverged", "{}"))
+            diverged = json.loads(tables.told(path).get("diverged", "{}"))
             sound = [agent for agent in range(agents) if str(agent) not in diverged]
             cells = Cells(claim.table, tables.read(path), sound, steps)
             judged.append(judge(claim, cells, settings["evaluate_seed"], diverged))

@@ -167,19 +167,29 @@ class _Work:
         self.subject, self.folder, self.plan = subject, folder, plan
         self.marks = marks(subject, plan)
         self.cells = [Cell(step, agent) for step in plan.steps for agent in range(subject.agents)]
+        self.left = self._left()
 
     @property
     def files(self) -> tuple[str, ...]:
         return self.plan.experiment.files
 
-    def missing(self) -> list[Cell]:
-        """The cells that are not kept, or were made from something else."""
+    def _left(self) -> set[Cell]:
+        """The cells that are not kept, or were made from something else, or are damaged.
+
+        Cells that a table is still to be put together from are read in full: one that is damaged
+        is made anew, as all others may be, and nothing is lost but its seconds.
+        """
+        look = tables.about if self._is_whole() else tables.checked
 
         def kept(cell: Cell) -> bool:
             paths = (self.folder.cell_path(name, cell.name) for name in self.files)
-            return all(tables.about(p).get("mark") == self.marks[cell.step] for p in paths)
+            return all(look(p).get("mark") == self.marks[cell.step] for p in paths)
 
-        return [cell for cell in self.cells if not kept(cell)]
+        return {cell for cell in self.cells if not kept(cell)}
+
+    def missing(self) -> list[Cell]:
+        """The cells that are still to be made, in order."""
+        return [cell for cell in self.cells if cell in self.left]
 
     def announce(self) -> None:
         """Say how long a simulator on the host may be busy, if that is long."""
@@ -208,11 +218,12 @@ class _Work:
                         "diverged": "" if block.lab.sound(agent, step) else "yes",
                     }
                     tables.write(path, rows, about)
+            self.left -= {Cell(step, agent) for agent in wanted}
             yield len(wanted)
 
-    def gather(self) -> None:
-        """Put the tables together, once all cells are there."""
-        about = {
+    def _about(self) -> dict[str, str]:
+        """What the tables say of themselves."""
+        return {
             "mark": whole(self.marks),
             "experiment": registry.source(self.plan.experiment),
             "agents": str(self.subject.agents),
@@ -225,13 +236,20 @@ class _Work:
                 }
             ),
         }
-        written = [tables.about(self.folder.table_path(name)) for name in self.files]
-        if all(about.items() <= there.items() for there in written) or self.missing():
+
+    def _is_whole(self) -> bool:
+        """Whether the tables are there, current and undamaged."""
+        written = (tables.checked(self.folder.table_path(name)) for name in self.files)
+        return all(self._about().items() <= there.items() for there in written)
+
+    def gather(self) -> None:
+        """Put the tables together, once all cells are there."""
+        if self.left or self._is_whole():
             return
         for name in self.files:
             paths = [self.folder.cell_path(name, cell.name) for cell in self.cells]
             parts = [tables.read(path) for path in paths]
-            seen = [tables.about(path) for path in paths]
+            seen = [tables.metadata(part.schema) for part in parts]
             diverged: dict[int, int] = {}
             for cell, there in zip(self.cells, seen, strict=True):
                 if there.get("diverged"):
@@ -240,7 +258,8 @@ class _Work:
                 "diverged": json.dumps(diverged, sort_keys=True),
                 "devices": " and ".join(sorted({there.get("devices", "") for there in seen})),
             }
-            tables.write(self.folder.table_path(name), pa.concat_tables(parts), {**about, **found})
+            about = {**self._about(), **found}
+            tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
 
 
 def _rows_per_agent(made: Mapping[str, pa.Table], name: str, block: Block) -> int:
@@ -298,6 +317,11 @@ def whole(by_step: Mapping[int, str]) -> str:
 
 
 def is_current(folder: Folder, experiment: Experiment, by_step: Mapping[int, str]) -> bool:
-    """Whether an experiment's tables were made from these agents with these settings."""
-    paths = map(folder.table_path, experiment.files)
-    return all(tables.about(path).get("mark") == whole(by_step) for path in paths)
+    """Whether an experiment's tables were made from these agents with these settings.
+
+    Raises:
+        RunError: one is missing or damaged.
+
+    """
+    made = (tables.read(folder.table_path(name)).schema for name in experiment.files)
+    return all(tables.metadata(schema).get("mark") == whole(by_step) for schema in made)

@@ -25,6 +25,7 @@ from muscope.evaluation.value_error import predicted_rewards
 from muscope.experiments import style
 from muscope.progress import progress
 from muscope.reporting.scenes import SCENES, scene_of
+from muscope.storage import gif
 from muscope.storage.checkpoint import write_atomically
 from muscope.trained import TrainedAgent
 
@@ -145,5 +146,5 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
                 now.set_xdata([step, step])
                 writer.grab_frame()
                 bar.update(1)
-    write_atomically(path, temporary.read_bytes())
+    write_atomically(path, gif.sealed(temporary.read_bytes()))
     temporary.unlink()

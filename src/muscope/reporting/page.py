@@ -9,7 +9,6 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -24,7 +23,7 @@ from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
 from muscope.statistics import Summary
-from muscope.storage import tables
+from muscope.storage import gif, metrics, tables
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import Folder
 from muscope.version import __version__
@@ -70,7 +69,7 @@ def experiments_of(folder: Folder) -> tuple[list[Experiment], list[str]]:
     for name in there:
         if name not in files:
             # Never imported from here: a table may come from a stranger.
-            source = tables.about(folder.table_path(name)).get("experiment", "unknown")
+            source = tables.told(folder.table_path(name)).get("experiment", "unknown")
             strange.append(f"{name} is of {source}; name that with --figures to draw it")
     return made, strange
 
@@ -90,7 +89,7 @@ def report(folder: Folder) -> None:
     """Write ``figures/``, the claims and ``report.html`` from ``tables/``.
 
     Raises:
-        RunError: no table exists yet, or one is damaged.
+        RunError: no table exists yet, or one or the film is damaged.
 
     """
     made, strange = experiments_of(folder)
@@ -99,24 +98,26 @@ def report(folder: Folder) -> None:
             f"{folder.path} has no tables; 'muscope evaluate' or 'muscope examine' makes them."
         )
     first = tables.read(folder.table_path(made[0].name))
-    about = tables.about(folder.table_path(made[0].name))
+    origin = tables.origin(folder.table_path(made[0].name))
     settings = tables.settings_of(first)
     own = _own_settings(folder, made)
     pictures = [_draw(folder, experiment, own[experiment.name]) for experiment in made]
-    devices = {tables.about(folder.table_path(e.name)).get("devices", "") for e in made}
+    devices = {tables.told(folder.table_path(e.name)).get("devices", "") for e in made}
+    log = metrics.read(folder.metrics_path)
     page = _TEMPLATES.get_template("report.html").render(
         environment=settings["environment"],
         preset=settings["preset"],
-        agents=int(about["agents"]),
-        steps=int(about["training_steps"]),
+        agents=origin.agents,
+        steps=origin.training_steps,
         pictures=pictures,
         strange=strange,
         film=_film(folder),
         claims=judge(folder).select(_CLAIMS).to_pylist(),
         returns=_returns(folder),
-        training=_training(folder.metrics_path, json.loads(settings["config"])),
+        training=_training(log, json.loads(settings["config"])),
+        damaged_lines=log.damaged,
         settings=_settings(folder, made),
-        made_by=json.loads(about["made_by"]),
+        made_by=origin.made_by,
         devices=" and ".join(sorted(devices - {""})),
         version=__version__,
     )
@@ -177,7 +178,7 @@ def _warnings(about: Mapping[str, str]) -> tuple[list[str], str]:
 def _draw(folder: Folder, experiment: Experiment, settings: str) -> Picture:
     """Write an experiment's pictures."""
     given = {name: tables.read(folder.table_path(name)) for name in experiment.files}
-    warnings, mark = _warnings(tables.about(folder.table_path(experiment.name)))
+    warnings, mark = _warnings(tables.told(folder.table_path(experiment.name)))
     figure = experiment.plot(given)
     if mark:
         style.mark(figure, mark)
@@ -196,10 +197,15 @@ def _draw(folder: Folder, experiment: Experiment, settings: str) -> Picture:
 
 
 def _film(folder: Folder) -> str:
-    """The film as a URI, or nothing."""
+    """The film as a URI, or nothing.
+
+    Raises:
+        RunError: it is damaged.
+
+    """
     if not folder.film_path.exists():
         return ""
-    return "data:image/gif;base64," + base64.b64encode(folder.film_path.read_bytes()).decode()
+    return "data:image/gif;base64," + base64.b64encode(gif.read(folder.film_path)).decode()
 
 
 def _image(figure: Figure, suffix: str) -> bytes:
@@ -230,12 +236,11 @@ def _pm(summary: Summary) -> str:
     return f"{summary.mean:.1f} ± {summary.standard_error:.1f}"
 
 
-def _training(metrics: Path, config: dict[str, Any]) -> dict[str, str]:
+def _training(log: metrics.Log, config: dict[str, Any]) -> dict[str, str]:
     """What training took, from a run's log; nothing for agents that muscope did not train."""
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    if not lines:
+    if not log.entries:
         return {}
-    last = json.loads(lines[-1])
+    last = log.entries[-1]
     return {
         "training steps, per agent": f"{last['step']:,}",
         "environment steps, per agent": f"{last['rounds'] * config['train']['lanes']:,}",

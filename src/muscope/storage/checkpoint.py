@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from muscope.errors import CheckpointError
+from muscope.storage.json_file import CHECKSUM, checksum
 from muscope.version import __version__
 
 AGENTS_FORMAT = "muscope-agents-1"
@@ -61,8 +62,8 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def _digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
-    """SHA-256 of all arrays and of the header, its own entry left out."""
-    rest = {name: value for name, value in header.items() if name != "digest"}
+    """SHA-256 of all arrays and of the header, its own entry and the checksum left out."""
+    rest = {name: value for name, value in header.items() if name not in ("digest", CHECKSUM)}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(arrays):
         array = arrays[name]
@@ -95,6 +96,7 @@ def write(path: Path, tree: Any, *, kind: str, step: int, config: dict, **extra:
         **extra,
     }
     header["digest"] = _digest(arrays, header)
+    header[CHECKSUM] = checksum(header)  # For who reads the header alone.
     # One entry, because safetensors keeps header entries in no fixed order.
     data = save(arrays, {"muscope": json.dumps(header, sort_keys=True)})
     write_atomically(path, data)
@@ -124,10 +126,7 @@ def read(path: Path, template: Any, kind: str) -> tuple[Any, dict[str, Any]]:
     """
     header, arrays = _read(path, kind, arrays=True)
     if _digest(arrays, header) != header.get("digest"):
-        raise CheckpointError(
-            f"{path} is damaged: its content does not match its digest. Delete it; "
-            "training writes it again when it is resumed from an earlier state."
-        )
+        raise _damaged(path, "its content does not match its digest")
     expected = _named_leaves(template)
     if set(expected) != set(arrays):
         odd = sorted(set(expected) ^ set(arrays))[0]
@@ -155,19 +154,30 @@ def _read(path: Path, kind: str, arrays: bool) -> tuple[dict[str, Any], dict[str
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             content = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable checkpoint ({error}). Delete it and train again."
-        ) from error
+    except Exception as error:  # Of no common kind: what a decoder meets in damaged data varies.
+        raise _damaged(path, f"not a readable checkpoint, {error}") from error
     try:
         header = json.loads(metadata["muscope"])
-    except (KeyError, ValueError) as error:
+        sound = header[CHECKSUM] == checksum(header) if CHECKSUM in header else True
+        kind_written, _ = header["format"], header["digest"]
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} was not written by muscope; give the path of a muscope run."
+            f"{path} was not written by muscope, or is damaged; give the path of a muscope run, or "
+            "delete the file and let 'muscope train' make it again."
         ) from error
-    if header.get("format") != kind:
+    if not sound:
+        raise _damaged(path, "its header does not match its checksum")
+    if kind_written != kind:
         raise CheckpointError(
-            f"{path} has format '{header.get('format')}', expected '{kind}'; "
+            f"{path} has format '{kind_written}', expected '{kind}'; "
             "it was written by another version of muscope or is another kind of file."
         )
     return header, content
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    reason = " ".join(reason.split())
+    return CheckpointError(
+        f"{path} is damaged ({reason}). Restore it, or delete it: 'muscope train' with the run's "
+        "settings makes it again."
+    )

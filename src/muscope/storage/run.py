@@ -1,6 +1,6 @@
 """A run's directory: its training, beside what :mod:`muscope.storage.folder` lists.
 
-config.json                    every setting
+config.json                    every setting, with a checksum
 checkpoints/step-00000500.safetensors   parameters of all agents
 state.safetensors              the full state to resume training from
 diverged.safetensors           the state of a training that could not go on
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TypeVar
 
 from muscope.config import Config, differences, from_dict, to_dict, training_dict
 from muscope.errors import ConfigError, RunError, nearest
+from muscope.storage import json_file
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import Folder, holds_nothing
 
@@ -67,7 +67,7 @@ class Run(Folder):
         """An existing run.
 
         Raises:
-            RunError: there is none, or its config cannot be read.
+            RunError: there is none, or its config is damaged or cannot be used.
 
         """
         path = Path(path)
@@ -75,14 +75,13 @@ class Run(Folder):
         if not file.is_file():
             raise RunError(f"no run at {path}: it has no config.json.{_neighbours(path)}")
         try:
-            return cls(path, from_dict(json.loads(file.read_text())))
-        except (ValueError, ConfigError) as error:
+            return cls(path, from_dict(json_file.read(file)))
+        except ConfigError as error:
             raise RunError(f"{file} cannot be used: {error}") from error
 
     def save_config(self) -> None:
         """Write ``config.json``; hold the lock if the run exists already."""
-        data = json.dumps(to_dict(self.config), indent=2) + "\n"
-        write_atomically(self.path / "config.json", data.encode())
+        write_atomically(self.path / "config.json", json_file.encoded(to_dict(self.config)))
 
     @property
     def state_path(self) -> Path:

@@ -1,18 +1,23 @@
-"""Tidy tables in Parquet: the settings in every row, what made it in the file's metadata."""
+"""Tidy tables in Parquet: the settings in every row, what made it in the file's metadata.
+
+There is also a digest of the content, against which every :func:`read` checks it.  Files of older
+versions have none and are taken as they are.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muscope.errors import RunError
-from muscope.storage import provenance
+from muscope.storage import content, provenance
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.schema import Column, Schema, integer, number, text
 
@@ -54,18 +59,48 @@ def write(path: Path, table: pa.Table, about: Mapping[str, str]) -> None:
     Args:
         path: the file to replace.
         table: its rows.
-        about: goes into the file's metadata, beside :func:`muscope.storage.provenance`; ``mark``
-            says what the rows depend on.
+        about: goes into the file's metadata, beside :func:`muscope.storage.provenance` and the
+            content's digest; ``mark`` says what the rows depend on.
 
     """
     metadata = {**about, "made_by": provenance.as_json()}
+    metadata.pop(content.DIGEST, None)
+    table = table.replace_schema_metadata(metadata)
+    if not all(content.is_simple(field.type) for field in table.schema):
+        table = _decoded(_encoded(table))  # Parquet has its own ideas of some types.
+    metadata[content.DIGEST] = content.digest(table)
+    write_atomically(path, _encoded(table.replace_schema_metadata(metadata)))
+
+
+def _encoded(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _decoded(data: bytes) -> pa.Table:
+    """A file's table, its content checked.
+
+    Raises:
+        ValueError: it is not what its digest says; pyarrow may raise anything for damaged data.
+
+    """
+    plain = pq.ParquetFile(pa.BufferReader(data))
+    schema = plain.schema_arrow
+    # As dictionaries, because every row repeats the settings: both reading and digest are fast.
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    file = pq.ParquetFile(pa.BufferReader(data), metadata=plain.metadata, read_dictionary=texts)
+    table = file.read()
+    written = (table.schema.metadata or {}).get(content.DIGEST.encode())
+    if written is not None and written != content.digest(table).encode():
+        raise ValueError("it does not match its own digest")
+    types = [schema.field(name).type for name in table.column_names]
+    fields = [field.with_type(type_) for field, type_ in zip(table.schema, types, strict=True)]
+    return table.cast(pa.schema(fields, table.schema.metadata))
 
 
 def read(path: Path) -> pa.Table:
-    """A table.
+    """A table, its content checked.
 
     Raises:
         RunError: the file is missing or damaged.
@@ -73,23 +108,80 @@ def read(path: Path) -> pa.Table:
     """
     if not path.is_file():
         raise RunError(f"no table at {path}; 'muscope evaluate' or 'muscope examine' makes it.")
+    data = path.read_bytes()
     try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}); delete it and evaluate again.") from error
+        return _decoded(data)
+    except Exception as error:  # Of no common kind: what decoders meet in damaged data varies.
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"{path} is damaged ({reason}); delete it, and 'muscope evaluate' or 'muscope examine' "
+            "makes it anew."
+        ) from error
+
+
+def metadata(schema: pa.Schema) -> dict[str, str]:
+    """What :func:`write` was told about a table."""
+    return {
+        key.decode(): value.decode()
+        for key, value in (schema.metadata or {}).items()
+        if not key.startswith(b"ARROW") and key != content.DIGEST.encode()
+    }
 
 
 def about(path: Path) -> dict[str, str]:
-    """The file's own metadata; empty if it is missing or damaged."""
+    """A file's metadata; empty if it is missing or they cannot be read.
+
+    Neither they nor the rows are checked: good to tell what is current, not to show.
+    """
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        return metadata(pq.read_schema(path))
+    except Exception:  # As in :func:`read`; what cannot be read is not current.
         return {}
-    return {
-        key.decode(): value.decode()
-        for key, value in metadata.items()
-        if not key.startswith(b"ARROW")
-    }
+
+
+def told(path: Path) -> dict[str, str]:
+    """A file's metadata, checked with all that is in it.
+
+    Raises:
+        RunError: the file is missing or damaged.
+
+    """
+    return metadata(read(path).schema)
+
+
+def checked(path: Path) -> dict[str, str]:
+    """The same; empty if the file is missing or damaged."""
+    try:
+        return told(path)
+    except RunError:
+        return {}
+
+
+class Origin(NamedTuple):
+    """What an experiment's table says of itself."""
+
+    agents: int
+    training_steps: int
+    made_by: dict[str, str]
+    """See :func:`muscope.storage.provenance.provenance`."""
+
+
+def origin(path: Path) -> Origin:
+    """Whom a table is about and what made it.
+
+    Raises:
+        RunError: the file is missing or damaged, or does not say so.
+
+    """
+    said = told(path)
+    try:
+        made_by = json.loads(said["made_by"])
+        return Origin(int(said["agents"]), int(said["training_steps"]), made_by)
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            f"{path} does not say what it is about ({error}); delete it, and 'muscope evaluate' or "
+            "'muscope examine' makes it anew."
+        ) from error
 
 
 def settings_of(table: pa.Table) -> dict[str, Any]:

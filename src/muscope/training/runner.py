@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from muscope.config import trained_alike, training_dict
 from muscope.errors import CheckpointError, DivergedError, RunError
 from muscope.progress import progress
 from muscope.storage import checkpoint
+from muscope.storage import metrics as log
 from muscope.storage.provenance import processor
 from muscope.storage.run import Run
 from muscope.training.agent import RoundMetrics
@@ -117,7 +117,12 @@ class _Training:
             self.state = population.place(state)
             self.rounds, self.seconds = header["rounds"], header["seconds"]
             seen = header["seen"]
-            _truncate(run.metrics_path, self.rounds)
+            damaged = log.truncate(run.metrics_path, self.rounds)
+            if damaged:
+                print(
+                    f"muscope: {run.metrics_path}: {damaged} torn or damaged line(s) dropped.",
+                    file=sys.stderr,
+                )
         self.watch = Watch(population.supports(), run.config.train.agents, seen)
 
     def _saved(self) -> dict[str, Any] | None:
@@ -237,17 +242,7 @@ class _Training:
 def _log(path: Path, metrics: RoundMetrics, rounds: int, step: int, seconds: float) -> None:
     """Append one line: sums over the call's rounds, one list entry per agent."""
     values = {k: np.asarray(v).tolist() for k, v in metrics._asdict().items()}
-    line = json.dumps({"rounds": rounds, "step": step, "seconds": round(seconds, 3), **values})
-    with open(path, "a") as file:
-        file.write(line + "\n")
-
-
-def _truncate(path: Path, rounds: int) -> None:
-    """Drop the lines written after the state that training goes on from, and a torn one."""
-    if path.exists():
-        lines = path.read_text().splitlines()
-        kept = [x for x in lines if x.endswith("]}") and json.loads(x)["rounds"] <= rounds]
-        checkpoint.write_atomically(path, "".join(x + "\n" for x in kept).encode())
+    log.append(path, {"rounds": rounds, "step": step, "seconds": round(seconds, 3), **values})
 
 
 def _summary(metrics: RoundMetrics) -> dict[str, str]:
