@@ -1,7 +1,6 @@
 """A run that is killed resumes to the bit-identical result of one that is not."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 import muscope
 from muscope.errors import CheckpointError, ConfigError, RunError
-from muscope.storage import checkpoint
+from muscope.storage import checkpoint, metrics
 from muscope.training import runner
 from muscope.training.population import Population
 
@@ -75,10 +74,7 @@ def test_sigkill_at_random_moments_changes_no_bit(whole, tmp_path):
     assert kills == 3
     assert contents(out) == contents(whole)
     logs = [
-        [
-            {k: v for k, v in json.loads(x).items() if k != "seconds"}
-            for x in f.read_text().splitlines()
-        ]
+        [{k: v for k, v in x.items() if k != "seconds"} for x in metrics.read(f).entries]
         for f in (out / "metrics.jsonl", whole / "metrics.jsonl")
     ]
     assert logs[0] == logs[1]

@@ -14,7 +14,17 @@ import pyarrow as pa
 
 DIGEST = "digest"
 """The entry of a table's metadata that holds the digest, and is not part of it."""
+FORMAT = {"format": "muscope-table-1"}
+"""Another entry: of tables that must have a digest."""
 _TECHNICAL = (b"ARROW:", b"PARQUET:")  # What the file format adds for itself when it is read.
+
+
+def is_as_written(table: pa.Table) -> bool:
+    """Whether a table is what its digest says; of older versions', which have none, yes."""
+    about = table.schema.metadata or {}
+    if not {DIGEST.encode(), *(name.encode() for name in FORMAT)} & {*about}:
+        return True
+    return about.get(DIGEST.encode()) == digest(table).encode()
 
 
 def digest(table: pa.Table) -> str:
@@ -29,7 +39,7 @@ def digest(table: pa.Table) -> str:
 def _table(table: pa.Table) -> Iterator[bytes]:
     about = dict(table.schema.metadata or {})
     about.pop(DIGEST.encode(), None)
-    yield b"muscope-table-1 %d" % table.num_rows
+    yield b"%d rows" % table.num_rows
     yield from _metadata(about)
     for field, column in zip(table.schema, table.columns, strict=True):
         yield field.name.encode()

@@ -63,12 +63,11 @@ def write(path: Path, table: pa.Table, about: Mapping[str, str]) -> None:
             content's digest; ``mark`` says what the rows depend on.
 
     """
-    metadata = {**about, "made_by": provenance.as_json()}
-    metadata.pop(content.DIGEST, None)
-    table = table.replace_schema_metadata(metadata)
+    metadata = {**about, "made_by": provenance.as_json(), **content.FORMAT}
+    table = table.replace_schema_metadata(None)
     if not all(content.is_simple(field.type) for field in table.schema):
         table = _decoded(_encoded(table))  # Parquet has its own ideas of some types.
-    metadata[content.DIGEST] = content.digest(table)
+    metadata[content.DIGEST] = content.digest(table.replace_schema_metadata(metadata))
     write_atomically(path, _encoded(table.replace_schema_metadata(metadata)))
 
 
@@ -91,8 +90,7 @@ def _decoded(data: bytes) -> pa.Table:
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     file = pq.ParquetFile(pa.BufferReader(data), metadata=plain.metadata, read_dictionary=texts)
     table = file.read()
-    written = (table.schema.metadata or {}).get(content.DIGEST.encode())
-    if written is not None and written != content.digest(table).encode():
+    if not content.is_as_written(table):
         raise ValueError("it does not match its own digest")
     types = [schema.field(name).type for name in table.column_names]
     fields = [field.with_type(type_) for field, type_ in zip(table.schema, types, strict=True)]
@@ -120,7 +118,7 @@ def read(path: Path) -> pa.Table:
 
 
 def metadata(schema: pa.Schema) -> dict[str, str]:
-    """What :func:`write` was told about a table."""
+    """What a table's file says of it, the digest left out."""
     return {
         key.decode(): value.decode()
         for key, value in (schema.metadata or {}).items()
