@@ -179,7 +179,7 @@ def test_a_table_without_a_digest_is_read(tmp_path):
         tables.read(path)
 
 
-def test_a_damaged_cell_is_made_anew(kept):
+def test_a_damaged_cell_is_made_anew(kept, capsys):
     """Where its table is to be put together, and only there."""
     path = kept.table_path("figure4")
     cell = kept.cell_path("figure4", "step-00000008-agent-001")
@@ -192,6 +192,7 @@ def test_a_damaged_cell_is_made_anew(kept):
     assert cell.read_bytes() == damaged
     path.unlink()
     muscope.evaluate(kept, ["figure4"])
+    assert "1 damaged cell(s) of figure4 are made anew" in capsys.readouterr().err
     assert damage.rows(tables.read(path)) == whole
     assert tables.checked(cell)
 

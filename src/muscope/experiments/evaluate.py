@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -179,13 +181,24 @@ class _Work:
         Cells that a table is still to be put together from are read in full: one that is damaged
         is made anew, as all others may be, and nothing is lost but its seconds.
         """
-        look = tables.about if self._is_whole() else tables.checked
 
-        def kept(cell: Cell) -> bool:
+        def kept(cell: Cell, look: Callable[[Path], dict[str, str]]) -> bool:
             paths = (self.folder.cell_path(name, cell.name) for name in self.files)
             return all(look(p).get("mark") == self.marks[cell.step] for p in paths)
 
-        return {cell for cell in self.cells if not kept(cell)}
+        left = {cell for cell in self.cells if not kept(cell, tables.about)}
+        if self._is_whole():
+            return left
+        damaged = {
+            cell for cell in self.cells if cell not in left and not kept(cell, tables.checked)
+        }
+        if damaged:
+            print(
+                f"muscope: {len(damaged)} damaged cell(s) of {self.plan.experiment.name} are made "
+                "anew.",
+                file=sys.stderr,
+            )
+        return left | damaged
 
     def missing(self) -> list[Cell]:
         """The cells that are still to be made, in order."""

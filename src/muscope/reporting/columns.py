@@ -34,7 +34,8 @@ The files say all this themselves. A field's metadata has the column's `meaning`
 file's has `made_by`: the versions of muscope, JAX and Python, the git revision where there is one
 (with a `+` if files differed from it), and the platform. An experiment's table also has its
 `experiment`, the number of `agents`, the `training_steps`, and as `mark` all that its rows depend
-on; a changed mark is why a table is made anew.
+on; a changed mark is why a table is made anew. `digest` stands for the file's whole content, and
+`muscope.storage.tables.read` refuses a table that is not what its digest says.
 
 ```python
 import pyarrow.parquet as pq
