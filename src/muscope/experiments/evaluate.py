@@ -111,9 +111,16 @@ class Asked(NamedTuple):
 def asked(folder: Folder, experiment: Experiment) -> Asked | None:
     """What the tables of an experiment were made with; None if they are not all there, or do not
     say.
+
+    Raises:
+        RunError: one is damaged.
+
     """
-    written = [tables.about(folder.table_path(name)).get("asked") for name in experiment.files]
-    return Asked(**json.loads(written[0])) if written[0] and all(written) else None
+    paths = [folder.table_path(name) for name in experiment.files]
+    written = [tables.told(path).get("asked") for path in paths if path.exists()]
+    if len(written) < len(paths) or not all(written):
+        return None
+    return Asked(**json.loads(written[0] or ""))
 
 
 def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
