@@ -103,10 +103,10 @@ def write(path: Path, tree: Any, *, kind: str, step: int, config: dict, **extra:
 
 
 def read_header(path: Path, kind: str) -> dict[str, Any]:
-    """The header of a checkpoint.
+    """The header of a checkpoint, checked; the arrays are not.
 
     Raises:
-        CheckpointError: the file is missing, torn, or not of this kind.
+        CheckpointError: the file is missing, damaged, or not of this kind.
 
     """
     return _read(path, kind, arrays=False)[0]
@@ -121,7 +121,7 @@ def read(path: Path, template: Any, kind: str) -> tuple[Any, dict[str, Any]]:
         kind: the expected format.
 
     Raises:
-        CheckpointError: the file is missing, torn, not of this kind, or holds other shapes.
+        CheckpointError: the file is missing, damaged, not of this kind, or holds other shapes.
 
     """
     header, arrays = _read(path, kind, arrays=True)

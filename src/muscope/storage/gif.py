@@ -24,10 +24,13 @@ def read(path: Path) -> bytes:
     """The bytes of a film; one without a digest, as others write them, is taken as it is.
 
     Raises:
-        RunError: it is not what its digest says.
+        RunError: it cannot be read, or is not what its digest says.
 
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); mend that first.") from error
     length = len(_BEGIN) + 64 + len(_END)
     # Looked for without its frame, so that a damaged frame is noticed too.
     if _LABEL in data[-length:]:

@@ -101,12 +101,15 @@ def read(path: Path) -> pa.Table:
     """A table, its content checked.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: the file is missing, cannot be read or is damaged.
 
     """
     if not path.is_file():
         raise RunError(f"no table at {path}; 'muscope evaluate' or 'muscope examine' makes it.")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); mend that first.") from error
     try:
         return _decoded(data)
     except Exception as error:  # Of no common kind: what decoders meet in damaged data varies.
