@@ -6,6 +6,8 @@ import os
 import signal
 from types import FrameType
 
+INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
+
 
 def main() -> None:
     """The command line, see :mod:`muscope.cli`; Ctrl-C ends it quietly from the first moment."""
@@ -18,15 +20,16 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main()
-    finally:
-        if not ignored:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end has no handler.
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            os._exit(INTERRUPTED)  # Compiled code may still run, and Python's own end would crash.
+        raise
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """End the process: an exception might get lost in somebody's import."""
     os.write(2, b"muscope: stopped; nothing was begun.\n")
-    os._exit(130)
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

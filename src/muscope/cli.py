@@ -67,7 +67,8 @@ def _dispatch(arguments: list[str]) -> None:
     if name not in commands:
         raise ConfigError(f"unknown command '{name}'.{nearest(name, commands)}")
     runtime.prepare()  # Before anything of the user's may start JAX.
-    if name not in ("claims", "report") and not {"-h", "--help"} & set(rest):
+    computes = name not in ("claims", "report")  # These start devices if they need any.
+    if computes and not {"-h", "--help"} & set(rest):
         runtime.start()
     commands[name](rest)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import os
@@ -38,7 +39,7 @@ def in_one_line() -> Iterator[None]:
     A reader of the output that has seen enough (``| head``) ends it without a word.
     """
     try:
-        with heard(_insist):
+        with heard(_insist), _no_interrupt_lost():
             try:
                 yield
             finally:
@@ -86,6 +87,24 @@ def _flush() -> None:
         # Python tries once more at its end, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+@contextlib.contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Repeat Ctrl-C where it came while Python was called from code that cannot raise."""
+    before = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            threading.Timer(0.01, _thread.interrupt_main).start()  # Not in here, lost as well.
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _insist(number: int, ended: threading.Event) -> bool:

@@ -12,6 +12,8 @@ import jax
 
 from muscope.errors import MemoryShortage
 
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""A container's limit on Linux."""
 WORDS = ("RESOURCE_EXHAUSTED", "out of memory", "Cannot allocate memory", "bad_alloc")
 """What JAX, XLA and LLVM say in their errors, which have no class of their own."""
 
@@ -24,8 +26,8 @@ def memory_of(device: jax.Device) -> tuple[float, str]:
     if device.platform != "cpu" and limit:
         return float(limit), f"the device's {limit / 1e9:.1f} GB"
     room = _physical()
-    with contextlib.suppress(OSError, ValueError):  # A container's limit, where there is one.
-        room = min(room, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(OSError, ValueError):  # There is none.
+        room = min(room, int(LIMIT.read_text()))
     told = f"{room / 1e9:.1f} GB" if math.isfinite(room) else "memory"
     return room, f"this machine's {told}"
 

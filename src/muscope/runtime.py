@@ -81,14 +81,14 @@ def start() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        # Of a missing CUDA device JAX says nothing.
-        reason = next(iter(str(error).splitlines()), "there is no such device")
+        # Of a missing CUDA device JAX says nothing; its own mend is left out.
+        reason = " ".join(str(error).partition("(set JAX_PLATFORMS")[0].split())
         asked = jax.config.jax_platforms
-        if not asked:
-            raise ConfigError(f"JAX cannot start its devices: {reason}") from error
+        which = f"JAX_PLATFORMS={asked}" if asked else "its devices"
         raise ConfigError(
-            f"JAX cannot start JAX_PLATFORMS={asked}: {reason.rstrip('.')}; unset JAX_PLATFORMS, "
-            "or install what that platform needs (the extra [cuda] for NVIDIA's GPUs)."
+            f"JAX cannot start {which}: {reason.rstrip('.') or 'there is no such device'}; "
+            f"{'unset JAX_PLATFORMS' if asked else 'set JAX_PLATFORMS=cpu'}, or install what the "
+            "device needs (the extra [cuda] for NVIDIA's GPUs)."
         ) from error
 
 

@@ -224,6 +224,7 @@ def _replanned(run: StudyRun, experiment: Experiment, changes: Sections) -> cell
 
 def _refuse_stale(run: StudyRun) -> None:
     """Raise if a table of the run was made of other agents than it has now."""
+    runtime.start()  # The run's agents are looked at.
     made, _ = experiments_of(run)
     for experiment in made:
         plan = _replanned(run, experiment, {})

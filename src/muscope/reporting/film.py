@@ -25,7 +25,7 @@ from muscope.evaluation.value_error import predicted_rewards
 from muscope.experiments import style
 from muscope.progress import progress
 from muscope.reporting.scenes import SCENES, scene_of
-from muscope.storage.checkpoint import write_atomically
+from muscope.storage.checkpoint import naming, write_atomically
 from muscope.trained import TrainedAgent
 
 FRAMES = 240
@@ -131,6 +131,7 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
         writer = PillowWriter(fps=25)
         steps = list(range(0, length, stride))
         with (
+            naming(path),
             writer.saving(figure, str(temporary), dpi=90),
             progress("film", len(steps), "frame") as bar,
         ):

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from muscope.errors import RunError
-from muscope.storage.checkpoint import is_leftover
+from muscope.storage.checkpoint import is_leftover, naming
 
 
 def holds_nothing(path: Path) -> bool:
@@ -41,12 +41,14 @@ class Folder:
 
         """
         # A lock of the operating system's: it ends with the process, however that ends.
-        try:
-            held = FileLock(self.path / ".lock", timeout=0).acquire()
-        except Timeout as error:
-            raise RunError(
-                f"{self.path} is in use by another process; wait for it or stop it."
-            ) from error
+        file = self.path / ".lock"
+        with naming(file):
+            try:
+                held = FileLock(file, timeout=0).acquire()
+            except Timeout as error:
+                raise RunError(
+                    f"{self.path} is in use by another process; wait for it or stop it."
+                ) from error
         with held:
             for leftover in filter(is_leftover, self.path.rglob(".*.tmp")):
                 leftover.unlink()
