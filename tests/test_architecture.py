@@ -10,8 +10,8 @@ import muscope
 PACKAGE = Path(muscope.__file__).parent
 FLOORS = (
     ("errors", "version"),
-    ("config", "plugins", "progress"),
-    ("fingerprint", "host_call", "runtime"),
+    ("config", "interrupt", "plugins", "progress"),
+    ("exits", "fingerprint", "host_call", "memory", "runtime"),
     ("envs",),
     ("agent",),
     ("search",),

@@ -10,8 +10,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from muscope.version import __version__
-
 if TYPE_CHECKING:
     from muscope.config import (
         Config,
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from muscope.stages import evaluate, examine, film, judge, open_run, report, study, train
     from muscope.subjects import Subject, subject
     from muscope.trained import TrainedAgent
+    from muscope.version import __version__
 
 _HOMES = {
     "CheckpointError": "errors",
@@ -38,6 +37,7 @@ _HOMES = {
     "SearchConfig": "config",
     "Subject": "subjects",
     "TrainedAgent": "trained",
+    "__version__": "version",
     "evaluate": "stages",
     "examine": "stages",
     "film": "stages",
@@ -54,7 +54,7 @@ _HOMES = {
 """Where each public name lives; it is imported when it is first asked for, so that reading a
 config imports no JAX."""
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

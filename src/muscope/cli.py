@@ -11,14 +11,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from muscope import doors, envs, presets, runtime, stages
+from muscope import doors, envs, exits, presets, runtime, stages
 from muscope.claims import as_text
 from muscope.config import Config, EnvironmentConfig, EvaluateConfig, Settings, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.registry import options_class
-from muscope.errors import ConfigError, MuscopeError, nearest
+from muscope.errors import ConfigError, nearest
 from muscope.experiments import registry
-from muscope.training.runner import Interrupted
 from muscope.version import __version__
 
 SUMMARY = """A microscope for the models that MuZero learns.
@@ -43,21 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits with status 0, 1 (an error, in one line), 2 (an unknown flag or a
     value of the wrong type) or 130 (interrupted).
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _dispatch(arguments)
-    except MuscopeError as error:
-        print(f"muscope: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"muscope: {error}", file=sys.stderr)
-        sys.exit(1)
-    except Interrupted as stop:
-        print(f"muscope: {stop}", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("muscope: stopped; the same command resumes.", file=sys.stderr)
-        sys.exit(130)
+    with exits.in_one_line():
+        _dispatch(list(sys.argv[1:] if arguments is None else arguments))
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -81,6 +67,9 @@ def _dispatch(arguments: list[str]) -> None:
     if name not in commands:
         raise ConfigError(f"unknown command '{name}'.{nearest(name, commands)}")
     runtime.prepare()  # Before anything of the user's may start JAX.
+    computes = name not in ("claims", "report")  # These start devices if they need any.
+    if computes and not {"-h", "--help"} & set(rest):
+        runtime.start()
     commands[name](rest)
 
 
@@ -404,7 +393,3 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
         if argument.startswith(flag + "="):
             return argument.split("=", 1)[1]
     return None
-
-
-if __name__ == "__main__":
-    main()

@@ -30,6 +30,14 @@ class HostError(MuscopeError):
     """A simulator on the host that failed, or whose worker processes keep dying."""
 
 
+class MemoryShortage(MuscopeError):
+    """Something took more memory than there is."""
+
+
+class Interrupted(Exception):
+    """Work was asked to stop, and has saved what it needs to go on."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest known word, or the list of all of them."""
     known = sorted(known)

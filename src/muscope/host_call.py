@@ -12,7 +12,9 @@ from jax.experimental.buffer_callback import buffer_callback
 
 from muscope.errors import MuscopeError
 
-_failures: list[MuscopeError] = []
+OWN = (MuscopeError, MemoryError, KeyboardInterrupt)
+"""Errors of the host that keep their class; of any other JAX makes one of its own."""
+_failures: list[BaseException] = []
 
 
 @contextlib.contextmanager
@@ -38,7 +40,8 @@ def host_call(on_host: Callable[..., None], shapes: Any, *arguments: Any) -> Any
 
     Args:
         on_host: writes the outputs; NumPy arrays, the inputs not to be written to.  A
-            :class:`MuscopeError` that it raises comes out of :func:`host_errors`.
+            :class:`MuscopeError` that it raises, and what else is in :data:`OWN`, comes out of
+            :func:`host_errors`.
         shapes: ``jax.ShapeDtypeStruct`` of every output without mapped axes, a pytree.
         arguments: pytrees of arrays.
 
@@ -48,7 +51,7 @@ def host_call(on_host: Callable[..., None], shapes: Any, *arguments: Any) -> Any
     def run(outputs: Any, inputs: Any) -> None:
         try:
             on_host(outputs, *inputs)
-        except MuscopeError as error:
+        except OWN as error:
             _failures.append(error)
             raise
 

@@ -1,4 +1,4 @@
-"""Progress on a terminal: rate and time left.  Silent anywhere else."""
+"""Progress on a terminal: rate and time left, silent anywhere else; and lines beside it."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[tqdm]
         file=sys.stderr,
     ) as bar:
         yield bar
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, above a bar if there is one; from any thread."""
+    tqdm.write(f"muscope: {line}", file=sys.stderr)
+    sys.stderr.flush()

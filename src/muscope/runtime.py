@@ -17,6 +17,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from muscope.errors import ConfigError
+
 AGENTS = "agents"
 """The mesh axis that populations are split over."""
 
@@ -29,11 +31,33 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muscope"
 
 
-@functools.cache
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def prepare() -> None:
     """Turn the compilation cache on, and let populations use every CPU core.
 
-    XLA runs one program per device; a population's small operations do not spread over
+    Starts no device, so it is cheap.
+
+    Raises:
+        ConfigError: JAX is set to compute in float64.
+
+    """
+    if jax.config.jax_enable_x64:
+        raise ConfigError(
+            "muscope computes in float32, but JAX is set to float64; unset JAX_ENABLE_X64 "
+            "(or jax_enable_x64 in your own code)."
+        )
+    _set_defaults()
+
+
+@functools.cache
+def _set_defaults() -> None:
+    """XLA runs one program per device; a population's small operations do not spread over
     cores by themselves, so each core becomes a device and takes a share of the agents.
     """
     if jax.config.jax_compilation_cache_dir is None:
@@ -41,21 +65,31 @@ def prepare() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not forced and jax.config.jax_num_cpu_devices == -1:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         # JAX refuses once it has started; then the user's own set-up stands.
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", min(cores, 8))
+            jax.config.update("jax_num_cpu_devices", min(cores(), 8))
 
 
-def memory_of(device: jax.Device) -> tuple[int, str]:
-    """Bytes that a device can hold, and whose memory that is in words."""
-    limit = (device.memory_stats() or {}).get("bytes_limit")
-    if device.platform != "cpu" and limit:
-        return limit, "the device"
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):  # A container's limit, where there is one.
-        host = min(host, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return host, "this machine"
+def start() -> None:
+    """:func:`prepare`, and start the devices; call it before the first computation.
+
+    Raises:
+        ConfigError: JAX cannot start the devices that it is asked for.
+
+    """
+    prepare()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        # Of a missing CUDA device JAX says nothing; its own mend is left out.
+        reason = " ".join(str(error).partition("(set JAX_PLATFORMS")[0].split())
+        asked = jax.config.jax_platforms
+        which = f"JAX_PLATFORMS={asked}" if asked else "its devices"
+        raise ConfigError(
+            f"JAX cannot start {which}: {reason.rstrip('.') or 'there is no such device'}; "
+            f"{'unset JAX_PLATFORMS' if asked else 'set JAX_PLATFORMS=cpu'}, or install what the "
+            "device needs (the extra [cuda] for NVIDIA's GPUs)."
+        ) from error
 
 
 def devices() -> str:

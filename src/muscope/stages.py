@@ -22,6 +22,7 @@ from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.host_call import host_errors
+from muscope.memory import said_if_short
 from muscope.reporting.film import film as draw_film
 from muscope.reporting.page import experiments_of
 from muscope.reporting.page import judge as judge_folder
@@ -103,6 +104,10 @@ def resolved(config: Config) -> Config:
     )
 
 
+@said_if_short(
+    "training",
+    "lower train.agents, replay.capacity, train.lanes, train.batch_size or search.simulations",
+)
 @host_errors()
 def train(config: Config, out: str | Path) -> StudyRun:
     """Train, or resume training, in the directory ``out``; does nothing if it is finished.
@@ -115,7 +120,7 @@ def train(config: Config, out: str | Path) -> StudyRun:
         HostError: a simulator on the host failed.
 
     """
-    runtime.prepare()
+    runtime.start()
     config = resolved(config)
     check_environment(envs.make(config.environment))
     check_training(config)
@@ -148,6 +153,7 @@ def evaluate(
         CheckpointError: a checkpoint is damaged.
 
     """
+    runtime.start()
     run = _opened(run)
     chosen = registry.chosen(experiments)
     known = ("evaluate", *registry.everything())
@@ -218,6 +224,7 @@ def _replanned(run: StudyRun, experiment: Experiment, changes: Sections) -> cell
 
 def _refuse_stale(run: StudyRun) -> None:
     """Raise if a table of the run was made of other agents than it has now."""
+    runtime.start()  # The run's agents are looked at.
     made, _ = experiments_of(run)
     for experiment in made:
         plan = _replanned(run, experiment, {})
@@ -256,6 +263,7 @@ def report(run: Folder | str | Path) -> Path:
     return folder.report_path
 
 
+@said_if_short("the film", "end other programs, or try another --seed for a shorter episode")
 @host_errors()
 def film(
     run: Run | str | Path,
@@ -278,6 +286,7 @@ def film(
         RunError: no such agent, or no checkpoint at that step.
 
     """
+    runtime.start()
     run = _opened(run)
     path = run.film_path if out is None else Path(out)
     draw_film(run.agent(agent, step), path, seed)
@@ -286,6 +295,7 @@ def film(
 
 def study(config: Config, out: str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
     """All stages, each skipping what is already there."""
+    runtime.start()
     config = resolved(config)
     planned = RunSubject(Run(Path(out), config))
     cells.plan(planned, config.evaluate, config.experiments, experiments)
@@ -328,7 +338,7 @@ def examine(
         HostError: a simulator or an agent on the host failed.
 
     """
-    runtime.prepare()
+    runtime.start()
     evaluate = evaluate or EvaluateConfig()
     check_environment(subject.environment)
     plans = cells.plan(subject, evaluate, settings, experiments)

@@ -301,7 +301,7 @@ def subject(
         ConfigError: no agents, not the same number at every step, or agents of different kinds.
 
     """
-    runtime.prepare()
+    runtime.start()
     if isinstance(environment, str | EnvironmentConfig):
         environment = envs.make(environment)
     by_step = agents if isinstance(agents, Mapping) else {1: agents}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from muscope import runtime
 from muscope.config.environment import HostConfig
-from muscope.envs.workers import HostStep, Maker, Pool, Work
+from muscope.envs.workers import HAS_WORKERS, HostStep, Maker, Pool, Work
 
 ENTRY_BYTES = 512  # what an entry of the memory takes besides its arrays, roughly
 
@@ -65,8 +65,7 @@ class Simulator:
     """
 
     def __init__(self, maker: Maker, config: HostConfig):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        self.pool = Pool(maker, config.workers or cores)
+        self.pool = Pool(maker, config.workers or (runtime.cores() if HAS_WORKERS else 1))
         self.memo = Memo(config.memory_megabytes * 2**20)
         self.computed = 0
 

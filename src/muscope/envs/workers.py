@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
+import io
 import os
 import pickle
 import signal
@@ -27,6 +29,8 @@ from muscope.errors import HostError
 REPEATS = 3  # times that work is sent again after its worker died
 PIECES = 4  # pieces of work per worker in one call, so that none waits long for the slowest
 PATIENCE = 5.0  # s that a worker gets to end before it is killed
+ONE_WORKER = "set environment.options.host.workers to 1"
+HAS_WORKERS = os.name == "posix"  # Elsewhere a process cannot be handed a socket by its number.
 
 
 class HostStep(NamedTuple):
@@ -79,10 +83,32 @@ def perform(model: HostModel, work: Work) -> HostStep:
     return model.step(work.snapshot, work.number)
 
 
-def serve(handle: int) -> None:
-    """A worker's life: read the maker, then pieces of work, until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
-    link = Connection(handle)
+class Failure(NamedTuple):
+    """What went wrong in a worker, sent in place of results."""
+
+    making: bool
+    """The model could not be made; otherwise a step failed."""
+    words: str
+    """The error in one line."""
+    trace: str
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line: its class, what it says, and where it was raised."""
+    reason = " ".join(str(error).split())
+    words = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if frame.filename != __file__]
+    if theirs:
+        words += f" ({os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno})"
+    return words
+
+
+def serve(link: Connection) -> None:
+    """A worker's life: read the maker, then pieces of work, until the parent hangs up.
+
+    Whatever the simulator raises goes to the parent, also what would end a process.
+    """
     try:
         maker, model = link.recv_bytes(), None
         while True:
@@ -90,15 +116,27 @@ def serve(handle: int) -> None:
             try:
                 model = model or pickle.loads(maker)()
                 link.send([perform(model, work) for work in piece])
-            except Exception:
-                link.send(traceback.format_exc())
+            except BaseException as error:
+                failure = Failure(model is None, in_words(error), traceback.format_exc())
+                link.send(tuple(failure))
     except (EOFError, OSError):
         return
 
 
-_PROGRAM = (
-    "import sys; sys.path[:] = {path!r}; from muscope.envs.workers import serve; serve({handle})"
-)
+_PROGRAM = """
+import sys, traceback
+from multiprocessing.connection import Connection
+sys.path[:] = {path!r}
+try:
+    from muscope.envs.workers import serve
+except BaseException as error:
+    failure = True, repr(error), traceback.format_exc()
+    def serve(link):
+        link.recv_bytes(), link.recv_bytes()
+        link.send(failure)
+serve(Connection({handle}))
+"""
+"""What a worker runs; if muscope itself cannot be imported, that answers the first work."""
 
 
 class _Worker:
@@ -112,11 +150,13 @@ class _Worker:
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C is the parent's to handle.
                 # A model may import JAX; it must never touch an accelerator.
                 env={**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"},
             )
         self.link = Connection(ours.detach())
-        self.link.send_bytes(maker)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.link.send_bytes(maker)  # If it is gone already, its first work will tell.
 
     def end(self) -> int:
         """Hang up, and see to it that the process is gone; returns its exit status."""
@@ -143,11 +183,16 @@ class Pool:
         maker: makes each worker's model.
         workers: processes; with one, the model runs in this process, without any transfer.
 
+    Raises:
+        HostError: there is to be more than one worker, and the maker cannot be sent to them, or
+            this system has none.
+
     """
 
     def __init__(self, maker: Maker, workers: int):
         self.count = workers
         self._maker = maker
+        self._sent = _pickled(maker) if workers > 1 else b""
         self._model: HostModel | None = None
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
@@ -183,12 +228,11 @@ class Pool:
                 atexit.register(self.close)
             return [perform(self._model, piece) for piece in work]
         except Exception as error:
-            raise _failed(traceback.format_exc()) from error
+            raise HostError(f"a host simulator failed: {in_words(error)}") from error
 
     def _map_there(self, work: Sequence[Work]) -> list[HostStep]:
         if not self._workers:
-            maker = _pickled(self._maker)
-            self._workers = [_Worker(maker) for _ in range(self.count)]
+            self._workers = [_Worker(self._sent) for _ in range(self.count)]
             atexit.register(self.close)
         size = -(-len(work) // (self.count * PIECES))
         waiting = collections.deque(
@@ -202,13 +246,14 @@ class Pool:
             """Replace a dead worker and put its piece back in front."""
             status = worker.end()
             if piece.deaths == REPEATS:
+                hint = ", which is often a lack of memory" if status == -signal.SIGKILL else ""
                 raise HostError(
                     f"an environment worker died {REPEATS + 1} times over the same work (last "
-                    f"exit status {status}; -9 is often a lack of memory). Its own messages "
-                    "stand above; try fewer workers (environment.options.host.workers)."
+                    f"exit status {status}{hint}). Its own messages stand above; try fewer "
+                    "workers (environment.options.host.workers)."
                 )
             at = self._workers.index(worker)
-            self._workers[at] = _Worker(_pickled(self._maker))
+            self._workers[at] = _Worker(self._sent)
             idle.append(self._workers[at])
             waiting.appendleft(piece._replace(deaths=piece.deaths + 1))
 
@@ -227,8 +272,8 @@ class Pool:
                 except (EOFError, OSError):
                     lost(worker, piece)
                     continue
-                if isinstance(answer, str):
-                    raise _failed(answer)
+                if isinstance(answer, tuple):
+                    raise _failed(Failure(*answer))
                 results[piece.first : piece.first + len(piece.work)] = answer
                 idle.append(worker)
         return results
@@ -248,15 +293,50 @@ class Pool:
             worker.end()
 
 
+class _Names(pickle.Unpickler):
+    """Reads a maker back, and refuses what a worker cannot import."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            raise pickle.UnpicklingError(f"'{name}' is defined in the script that was started")
+        return super().find_class(module, name)
+
+
 def _pickled(maker: Maker) -> bytes:
+    """The maker as a worker gets it.
+
+    Raises:
+        HostError: it cannot be sent, or no process can get it.
+
+    """
+    if not HAS_WORKERS:
+        raise HostError(f"there are no worker processes on this system; {ONE_WORKER}.")
     try:
-        return pickle.dumps(maker)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        sent = pickle.dumps(maker)
+        _Names(io.BytesIO(sent)).load()
+    except Exception as error:  # A class may do anything when it is pickled.
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise HostError(
-            f"{maker!r} cannot be sent to worker processes ({error}); define it at the top of an "
-            "importable module, or set environment.options.host.workers to 1."
+            f"{maker!r} cannot be sent to worker processes ({reason}); define it at the top of an "
+            f"importable module, or {ONE_WORKER}."
         ) from error
+    return sent
 
 
-def _failed(trace: str) -> HostError:
-    return HostError(f"a host simulator failed:\n{trace.rstrip()}")
+class _InWorker(Exception):
+    """The traceback of an error in a worker, as the cause of the one that is raised here."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def _failed(failure: Failure) -> HostError:
+    if failure.making:
+        error = HostError(
+            f"a worker process could not make its simulator: {failure.words}; define what it needs "
+            f"in an importable module, or {ONE_WORKER}."
+        )
+    else:
+        error = HostError(f"a host simulator failed: {failure.words}")
+    error.__cause__ = _InWorker(failure.trace)
+    return error

@@ -18,11 +18,15 @@ from muscope.errors import ConfigError
 from muscope.experiments import cost, registry
 from muscope.experiments.base import Experiment
 from muscope.experiments.lab import Block, Lab, block_size
+from muscope.memory import said_if_short
 from muscope.progress import progress
 from muscope.storage import tables
 from muscope.storage.folder import Folder
 from muscope.subjects import Subject
 from muscope.version import __version__
+
+LESS = "lower evaluate.agents_at_once, evaluate.states, evaluate.episodes or its own settings"
+"""How experiments take less memory."""
 
 
 class Plan(NamedTuple):
@@ -135,7 +139,7 @@ def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
         HostError: a simulator on the host failed.
 
     """
-    runtime.prepare()
+    runtime.start()
     work = [_Work(subject, folder, planned) for planned in plans]
     for piece in work:
         piece.announce()
@@ -225,7 +229,9 @@ class _Work:
             wanted = [agent for agent in agents if Cell(step, agent) in left]
             if not wanted:
                 continue
-            made = self.plan.experiment.run(block, self.plan.settings, step)
+            name = self.plan.experiment.name
+            with said_if_short(f"{name} at training step {step}", LESS):
+                made = self.plan.experiment.run(block, self.plan.settings, step)
             for schema in self.plan.experiment.tables:
                 height = _rows_per_agent(made, schema.name, block)
                 sound = schema.without(made[schema.name], block.lab.sound)

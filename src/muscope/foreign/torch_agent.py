@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from muscope import fingerprint
+from muscope import fingerprint, runtime
 from muscope.agent.base import Prediction
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, HostError
@@ -122,8 +121,7 @@ class _Host:
                 "an agent of PyTorch modules needs PyTorch: pip install 'muscope[torch]'."
             ) from None
         self._torch, self._agents, self._device = torch, agents, torch.device(device)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        self._threads = threads or (cores if len(spec.observation_shape) > 1 else 1)
+        self._threads = threads or (runtime.cores() if len(spec.observation_shape) > 1 else 1)
         self._lock = threading.Lock()
         if not agents:
             raise ConfigError("a population of PyTorch agents needs at least one.")

@@ -26,7 +26,7 @@ from muscope.experiments import style
 from muscope.progress import progress
 from muscope.reporting.scenes import SCENES, scene_of
 from muscope.storage import gif
-from muscope.storage.checkpoint import write_atomically
+from muscope.storage.checkpoint import naming, write_atomically
 from muscope.trained import TrainedAgent
 
 FRAMES = 240
@@ -132,6 +132,7 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
         writer = PillowWriter(fps=25)
         steps = list(range(0, length, stride))
         with (
+            naming(path),
             writer.saving(figure, str(temporary), dpi=90),
             progress("film", len(steps), "frame") as bar,
         ):

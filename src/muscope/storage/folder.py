@@ -12,12 +12,13 @@ A run's directory (:mod:`muscope.storage.run`) has its training beside these.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from muscope.errors import RunError
-from muscope.storage.checkpoint import is_leftover
+from muscope.storage.checkpoint import is_leftover, naming
 
 
 def holds_nothing(path: Path) -> bool:
@@ -39,13 +40,16 @@ class Folder:
             RunError: another process holds it.
 
         """
-        with open(self.path / ".lock", "w") as file:
+        # A lock of the operating system's: it ends with the process, however that ends.
+        file = self.path / ".lock"
+        with naming(file):
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                held = FileLock(file, timeout=0).acquire()
+            except Timeout as error:
                 raise RunError(
                     f"{self.path} is in use by another process; wait for it or stop it."
                 ) from error
+        with held:
             for leftover in filter(is_leftover, self.path.rglob(".*.tmp")):
                 leftover.unlink()
             yield

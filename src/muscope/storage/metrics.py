@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from muscope.storage.checkpoint import write_atomically
+from muscope.storage.checkpoint import naming, write_atomically
 from muscope.storage.json_file import CHECKSUM, checksum
 
 
@@ -27,7 +27,7 @@ class Log(NamedTuple):
 def append(path: Path, entry: Mapping[str, Any]) -> None:
     """Write one more line."""
     line = json.dumps({**entry, CHECKSUM: checksum(entry)})
-    with open(path, "ab") as file:
+    with naming(path), open(path, "ab") as file:
         file.write(line.encode() + b"\n")
 
 

@@ -14,7 +14,8 @@ from muscope.agent.support import Support
 from muscope.config import Config
 from muscope.errors import ConfigError
 from muscope.learning import replay
-from muscope.runtime import AGENTS, agents_mesh, map_agents, memory_of
+from muscope.memory import memory_of
+from muscope.runtime import AGENTS, agents_mesh, map_agents
 from muscope.training import health
 from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 
@@ -71,13 +72,13 @@ class Population:
 
         """
         device = self.mesh.devices.flat[0]
-        room, owner = memory_of(device)
+        room, told = memory_of(device)
         # CPU devices share one memory.
         share = 1 if device.platform == "cpu" else self.mesh.size
         train, need = self.config.train, self.replay_bytes() / share
         words = (
             f"{train.agents / share:g} agents' replays of {self.config.replay.capacity:,} rows "
-            f"take {need / 1e9:.2f} GB of {owner}'s {room / 1e9:.1f} GB"
+            f"take {need / 1e9:.2f} GB of {told}"
         )
         if need > room:
             raise ConfigError(f"{words}; lower replay.capacity or train.agents.")

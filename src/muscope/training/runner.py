@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ import numpy as np
 
 from muscope import runtime
 from muscope.config import trained_alike, training_dict
-from muscope.errors import CheckpointError, DivergedError, RunError
-from muscope.progress import progress
+from muscope.errors import CheckpointError, DivergedError, Interrupted, RunError
+from muscope.interrupt import heard
+from muscope.progress import progress, say
 from muscope.storage import checkpoint
 from muscope.storage import metrics as log
 from muscope.storage.provenance import processor
@@ -26,10 +28,6 @@ from muscope.training.health import Watch
 from muscope.training.population import Population
 
 WORTH_SAYING = 100e6  # bytes of replay from which on they are announced
-
-
-class Interrupted(Exception):
-    """Training was asked to stop and has saved its state."""
 
 
 def train(run: Run) -> None:
@@ -49,7 +47,7 @@ def train(run: Run) -> None:
         RunError: another process is working on the run, or the state was written on other devices.
 
     """
-    runtime.prepare()
+    runtime.start()
     with run.begin():
         if run.missing_steps():
             population = Population(run.config, _devices(run))
@@ -252,13 +250,25 @@ def _summary(metrics: RoundMetrics) -> dict[str, str]:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """A list that fills when SIGINT or SIGTERM comes; a second SIGINT stops at once."""
+    """A list that fills when SIGINT or SIGTERM comes; a second SIGINT stops at once.
+
+    The first is answered at once, though Python sees to it only when the running call is over.
+    """
     received: list[int] = []
+    answered = False
 
     def note(number: int, frame: object) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
+
+    def answer(number: int, ended: threading.Event) -> bool:
+        nonlocal answered
+        if answered:
+            return number != signal.SIGINT
+        answered = True
+        say("stopping after the running call; Ctrl-C once more stops at once.")
+        return True
 
     try:
         old = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -266,7 +276,8 @@ def _stop_requests() -> Iterator[list[int]]:
         yield received
         return
     try:
-        yield received
+        with heard(answer):
+            yield received
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
