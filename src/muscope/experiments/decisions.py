@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from muscope import statistics
 from muscope.agent import Agent
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Checkpoints, Count, Horizon, Simulations
 from muscope.config.run import refuse_undiscount
 from muscope.envs import State
 from muscope.evaluation.decisions import PLANNERS, Decisions, decide
@@ -66,13 +66,13 @@ class Deciding(Settings):
 
     section = "decisions"
 
-    checkpoints: tuple[Whole, ...] = ()
+    checkpoints: Checkpoints = ()
     """Training steps to examine; those up to the end of training, or the last if none is."""
-    simulations: Count = 64
+    simulations: Simulations = 64
     """N, simulations of a search."""
-    horizon: Count = 16
+    horizon: Horizon = 16
     """H, counted from the root: tree depth plus rollout length."""
-    q_horizon: Count = 100
+    q_horizon: Horizon = 100
     """Steps after a decision for which the true return under the policy prior is counted."""
     sequences: Count = 32
     """R, episodes of the policy prior per state and action."""

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from muscope import statistics
 from muscope.agent import Agent
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Count, HorizonOrNone
 from muscope.envs import State
 from muscope.evaluation.endings import Profile, random_profile
 from muscope.experiments import style
@@ -73,7 +73,7 @@ class Endings(Settings):
 
     sequences: Count = 32
     """R, random action sequences per state."""
-    horizon: Whole = 0
+    horizon: HorizonOrNone = 0
     """h, steps of a sequence; 0 for K, the steps that the model was trained to look ahead."""
 
 

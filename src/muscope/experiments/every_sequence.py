@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count
+from muscope.config.base import within
 from muscope.envs import State
 from muscope.errors import ConfigError
 from muscope.evaluation.sequences import EverySequence, ranked, score_every_sequence
@@ -27,6 +28,7 @@ from muscope.subjects import Subject
 
 STREAM = 4
 MOST_SEQUENCES = 65_536
+LONGEST = 16  # of sequences that two actions make so many of
 PANELS = 9
 SCHEMA = Schema(
     "figure4",
@@ -83,7 +85,7 @@ class AllSequences(Settings):
 
     section = "figure4"
 
-    horizon: Count = 8
+    horizon: Annotated[int, *within(1, LONGEST)] = 8
     """h; all A^h action sequences are scored."""
 
 

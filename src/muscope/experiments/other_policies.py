@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from muscope import statistics
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Count, HorizonOrNone
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Block
@@ -58,7 +58,7 @@ class OtherPolicies(Settings):
 
     sequences: Count = 32
     """R, Monte Carlo action sequences per state."""
-    horizon: Whole = 0
+    horizon: HorizonOrNone = 0
     """h; 0 for K, the steps that the model was trained to look ahead."""
 
 

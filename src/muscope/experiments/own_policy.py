@@ -13,7 +13,7 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim, MissingCell
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Count, HorizonOrNone
 from muscope.envs import State
 from muscope.evaluation.behaviour import PolicyReport, behaviour_rewards, report_on
 from muscope.experiments import style
@@ -71,7 +71,7 @@ class OwnPolicy(Settings):
 
     sequences: Count = 32
     """R, Monte Carlo action sequences per state."""
-    horizon: Whole = 0
+    horizon: HorizonOrNone = 0
     """h, the longest horizon; 0 for K, the steps that the model was trained to look ahead."""
 
 

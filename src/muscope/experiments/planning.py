@@ -15,7 +15,7 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Budgets, Checkpoints, Count, Horizon, Whole
 from muscope.config.run import refuse_undiscount
 from muscope.errors import ConfigError
 from muscope.evaluation.planned_play import BASELINES, planned_episodes, prior_episodes
@@ -58,12 +58,12 @@ class Planning(Settings):
 
     section = "figure7"
 
-    checkpoints: tuple[Whole, ...] = ()
+    checkpoints: Checkpoints = ()
     """Training steps to examine, a panel each; those up to the end of training, or the last if
     none is."""
-    simulations: tuple[Count, ...] = (1, 4, 16, 64)
+    simulations: Budgets = (1, 4, 16, 64)
     """Simulations per move, ascending."""
-    horizon: Count = 16
+    horizon: Horizon = 16
     """H, counted from the root: tree depth plus rollout length."""
     leaves: tuple[LeafKind, ...] = ("rollout", "value")
     """How leaves are valued: rollout (the paper), value (the value network), or both."""

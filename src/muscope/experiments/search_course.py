@@ -15,7 +15,7 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Checkpoints, Horizon, Simulations
 from muscope.config.run import refuse_undiscount
 from muscope.envs import State
 from muscope.evaluation.planners import PRIORS
@@ -63,11 +63,11 @@ class SearchCourse(Settings):
 
     section = "figure6"
 
-    checkpoints: tuple[Whole, ...] = ()
+    checkpoints: Checkpoints = ()
     """Training steps to examine; those up to the end of training, or the last if none is."""
-    simulations: Count = 64
+    simulations: Simulations = 64
     """N, simulations of a search."""
-    horizon: Count = 16
+    horizon: Horizon = 16
     """H, counted from the root: tree depth plus rollout length."""
 
 
