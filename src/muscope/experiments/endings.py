@@ -23,6 +23,8 @@ from muscope.evaluation.endings import Profile, random_profile
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
+from muscope.experiments.memory import Sizes, of_sequences
+from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number
 from muscope.subjects import Subject
 
@@ -111,6 +113,13 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: Endings) -> int:
     return evaluate.states * settings.sequences * (horizon + 1)
 
 
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Endings) -> list[Part]:
+    """All sequences at once."""
+    starts = evaluate.states * settings.sequences
+    horizon = settings.horizon or sizes.unroll
+    return of_sequences("endings", starts, horizon, sizes.forward + sizes.place)
+
+
 def plot(given: Tables) -> Figure:
     """Predicted reward around the true end, a line per checkpoint, and the true reward."""
     table = given["endings"]
@@ -162,5 +171,6 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=Endings,
     cost=cost,
+    memory=memory,
     number=STREAM,
 )

@@ -19,10 +19,12 @@ from muscope.config import EvaluateConfig, Settings
 from muscope.config.base import within
 from muscope.envs import State
 from muscope.errors import ConfigError
-from muscope.evaluation.sequences import EverySequence, ranked, score_every_sequence
+from muscope.evaluation.sequences import AT_ONCE, EverySequence, ranked, score_every_sequence
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
+from muscope.experiments.memory import Sizes
+from muscope.room import Part, nbytes
 from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
 
@@ -177,6 +179,18 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: AllSequences) -> 
     return evaluate.states * sum(actions ** (d + 1) for d in range(settings.horizon))
 
 
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: AllSequences) -> list[Part]:
+    """All sequences from all states at once; their searches in parts."""
+    horizon, lower = settings.horizon, "figure4.horizon, evaluate.states"
+    inner = evaluate.states * sum(sizes.actions**depth for depth in range(horizon))
+    scored = evaluate.states * sizes.actions**horizon
+    return [
+        Part("its action sequences", scored * (horizon * 40 + sizes.place), lower),
+        Part("the true states on the way", 2 * inner * nbytes(sizes.state), lower),
+        Part("its searches", min(inner, AT_ONCE) * sizes.search(), "search.simulations"),
+    ]
+
+
 def plot(given: Tables) -> Figure:
     """Probability and error by rank, a panel per trained checkpoint."""
     steps = statistics.values(given["figure4"], "step")
@@ -274,6 +288,7 @@ EXPERIMENT = Experiment(
     settings=AllSequences,
     claims=CLAIMS,
     cost=cost,
+    memory=memory,
     check=check,
     number=STREAM,
 )

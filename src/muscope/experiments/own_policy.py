@@ -19,6 +19,8 @@ from muscope.evaluation.behaviour import PolicyReport, behaviour_rewards, report
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
+from muscope.experiments.memory import Sizes, of_sequences
+from muscope.room import Part
 from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
 
@@ -131,6 +133,13 @@ def run(block: Block, settings: OwnPolicy, step: int) -> Tables:
 def cost(subject: Subject, evaluate: EvaluateConfig, settings: OwnPolicy) -> int:
     """Every state's sequences are followed."""
     return evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OwnPolicy) -> list[Part]:
+    """All sequences at once, with a search for each."""
+    starts = evaluate.states * settings.sequences
+    horizon = settings.horizon or sizes.unroll
+    return of_sequences("figure3", starts, horizon, sizes.search())
 
 
 def plot(given: Tables) -> Figure:
@@ -254,5 +263,6 @@ EXPERIMENT = Experiment(
     settings=OwnPolicy,
     claims=CLAIMS,
     cost=cost,
+    memory=memory,
     number=STREAM,
 )

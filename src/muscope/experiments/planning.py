@@ -24,6 +24,8 @@ from muscope.evaluation.play import Scores
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.memory import Sizes
+from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
 
@@ -185,6 +187,17 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: Planning) -> int:
     limit = subject.environment.spec.time_limit
     moves = min(settings.steps or limit, limit)
     return len(PRIORS) * settings.episodes * moves * (1 + per_move)
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Planning) -> list[Part]:
+    """The episodes of both priors at once, with one model and one leaf after the other."""
+    episodes = len(PRIORS) * settings.episodes
+    most = settings.simulations[-1]
+    searches = (sizes.search(most, true=true, learned=not true) for true in (False, True))
+    return [
+        Part("its searches", episodes * max(searches), "figure7.episodes, figure7.simulations"),
+        Part("rollouts", episodes * settings.horizon * 40, "figure7.horizon, figure7.episodes"),
+    ]
 
 
 def check(subject: Subject, settings: Planning) -> None:
@@ -389,6 +402,7 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     steps=chosen,
     cost=cost,
+    memory=memory,
     check=check,
     states=False,
     number=STREAM,
