@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 
 class MuscopeError(Exception):
-    """Base of every error that bad input raises.  The command line prints it in one line."""
+    """Base of every error that bad input raises; its message is one line."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 class ConfigError(MuscopeError):

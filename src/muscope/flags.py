@@ -103,9 +103,9 @@ def in_words(box: str) -> str:
             sections.append([])
         elif inner:
             sections[-1].append(inner)
-    _, said, *others = [*sections, []]
-    message = " ".join(said or sections[0])
-    for section in others:
+    said = sections[1] if len(sections) > 1 else sections[0]
+    message = " ".join(said)
+    for section in sections[2:]:
         text = " ".join(section)
         flag = re.search(r"--[\w.-]+", text)
         if flag and any(word in text.lower() for word in SUGGESTED):
