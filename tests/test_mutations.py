@@ -11,7 +11,7 @@ from tabular import TabularMDP, perfect_agent
 
 import muscope
 from muscope.config import Config, from_dict, to_dict
-from muscope.errors import ConfigError
+from muscope.errors import ConfigError, RunError
 from muscope.experiments import every_sequence
 from muscope.room import nbytes, refuse, total
 from muscope.training.population import Population
@@ -51,6 +51,12 @@ def test_mutated_files_are_accepted_or_refused_in_one_line(bench):
     tried = [(m, bench.try_file(m)) for m in sample]
     assert not [(m.words, outcome.wrong) for m, outcome in tried if outcome.wrong]
     assert 5 < sum(outcome.accepted for _, outcome in tried) < 45
+
+
+def test_a_file_nested_too_deeply_is_refused(bench):
+    (bench.run / "config.json").write_text('{"experiments": ' + '{"a": ' * 100_000)
+    with pytest.raises(RunError, match=r"config\.json cannot be used"):
+        muscope.open_run(bench.run)
 
 
 def test_mutated_lines_are_accepted_or_refused_in_one_line(bench):

@@ -122,6 +122,8 @@ def refuse_what_does_not_fit(
         ConfigError: one does; the message names the greatest part.
 
     """
+    if not any(experiment.memory or experiment.states for experiment, _ in asked):
+        return
     sizes = Sizes.of(subject)
     counted = [
         (experiment.name, experiment.memory(sizes, evaluate, settings))

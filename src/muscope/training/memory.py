@@ -99,5 +99,5 @@ def _updating(program: AgentProgram, state: AgentState) -> list[Part]:
     return [
         Part("the batch", nbytes(batch), mend),
         Part("an update's activations", int(SCRATCH * nbytes(forward)), mend),
-        Part("the gradient", 2 * nbytes(state.agent), sizes_of_network(program.config)),
+        Part("the gradient", nbytes(state.agent), sizes_of_network(program.config)),
     ]
