@@ -30,6 +30,7 @@ from muscope import checks, cli, stages
 from muscope.config import Config, EnvironmentConfig, Settings, to_dict
 from muscope.envs.registry import options_class
 from muscope.errors import MuscopeError
+from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
 from muscope.stages import StudyRun
 from muscope.subjects import RunSubject
@@ -224,8 +225,9 @@ class Bench:
             run = StudyRun.open(self.run)
             config = stages.resolved(run.config)
             run.config = config
-            asked = checks.Look(RunSubject(run), config.evaluate, config.experiments, None)
-            checks.before_writing(config, asked)
+            subject = RunSubject(run)
+            plans = cells.plan(subject, config.evaluate, config.experiments)
+            checks.before_writing(config, subject, plans)
             kept.append(config)
 
         outcome = _tried(look)

@@ -55,7 +55,7 @@ def test_mutated_files_are_accepted_or_refused_in_one_line(bench):
 
 def test_a_file_nested_too_deeply_is_refused(bench):
     (bench.run / "config.json").write_text('{"experiments": ' + '{"a": ' * 100_000)
-    with pytest.raises(RunError, match=r"config\.json cannot be used"):
+    with pytest.raises(RunError, match=r"config\.json cannot be read"):
         muscope.open_run(bench.run)
 
 

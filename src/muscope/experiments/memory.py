@@ -21,7 +21,7 @@ from muscope.search.tree import bytes_per_root
 from muscope.subjects import Subject
 
 if TYPE_CHECKING:
-    from muscope.experiments.base import Experiment
+    from muscope.experiments.evaluate import Plan
 
 
 @dataclass(frozen=True)
@@ -108,35 +108,41 @@ def on_policy(sizes: Sizes, evaluate: EvaluateConfig) -> list[Part]:
     ]
 
 
-def refuse_what_does_not_fit(
-    subject: Subject, evaluate: EvaluateConfig, asked: Sequence[tuple[Experiment, Any]]
-) -> None:
+def refuse_what_does_not_fit(subject: Subject, plans: Sequence[Plan]) -> None:
     """Refuse experiments that take more memory than there is.
 
     Args:
         subject: who is examined.
-        evaluate: the settings that experiments share.
-        asked: experiments with their own settings; one without ``memory`` is not counted.
+        plans: experiments with their settings; one without ``memory`` is not counted.
 
     Raises:
         ConfigError: one does; the message names the greatest part.
 
     """
-    if not any(experiment.memory or experiment.states for experiment, _ in asked):
+    if not any(plan.experiment.memory or plan.experiment.states for plan in plans):
         return
     sizes = Sizes.of(subject)
-    counted = [
-        (experiment.name, experiment.memory(sizes, evaluate, settings))
-        for experiment, settings in asked
-        if experiment.memory is not None
-    ]
-    if any(experiment.states for experiment, _ in asked):
-        counted.insert(0, ("playing the on-policy episodes", on_policy(sizes, evaluate)))
+    for plan in plans:
+        at_once = _agents_at_once(subject, plan.evaluate)
+        if plan.experiment.states:
+            task = "playing the on-policy episodes"
+            _refuse(task, on_policy(sizes, plan.evaluate), at_once)
+        if plan.experiment.memory is not None:
+            parts = plan.experiment.memory(sizes, plan.evaluate, plan.settings)
+            _refuse(plan.experiment.name, parts, at_once)
+
+
+def _refuse(task: str, parts: Sequence[Part], agents: int) -> None:
+    several = [part._replace(size=agents * part.size) for part in parts]
+    refuse(task, several, jax.local_devices()[0])
+
+
+def _agents_at_once(subject: Subject, evaluate: EvaluateConfig) -> int:
+    """Agents that share one memory while they are examined."""
     devices = jax.local_devices()
     together = block_size(subject, evaluate.agents_at_once)
     shared = devices[0].platform == "cpu"  # CPU devices share one memory.
     used = min(together, len(devices))
-    in_turn = (used if shared else 1) if subject.in_turn else together
-    at_once = in_turn if shared or subject.in_turn else -(-together // used)
-    for task, parts in counted:
-        refuse(task, [p._replace(size=at_once * p.size) for p in parts], devices[0])
+    if subject.in_turn:
+        return used if shared else 1
+    return together if shared else -(-together // used)
