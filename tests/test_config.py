@@ -51,7 +51,7 @@ def test_the_paper_preset_has_the_papers_scale():
             {"environment": {"discount": 1.5}},
             "environment.discount is 1.5.*less than or equal to 1",
         ),
-        ({"environment": {"discount": 0}}, "environment.discount is 0; it must be greater than 0"),
+        ({"environment": {"discount": 0}}, "environment.discount is 0; it must be greater than or"),
         ({"search": {"simulations": 0}}, "search.simulations is 0; .*greater than or equal to 1"),
         ({"search": {"c1": -1.0}}, "search.c1 is -1.0"),
         ({"loss": {"policy_weight": -1.0}}, "loss.policy_weight is -1.0"),
@@ -68,6 +68,16 @@ def test_the_paper_preset_has_the_papers_scale():
         ({"network": {"width": 0}}, "network.width"),
         ({"network": {"channels": 1}}, "network.channels"),
         ({"optimiser": {"learning_rate": -1.0}}, "learning_rate"),
+        ({"optimiser": {"learning_rate": 1e30}}, "learning_rate is 1e.30; .*or equal to 1"),
+        (
+            {"train": {"rounds_per_call": 10**9}},
+            "rounds_per_call is 1000000000; .*or equal to 10000",
+        ),
+        ({"loss": {"n_step": 10**9}}, "n_step is 1000000000; it must be less"),
+        ({"network": {"input_scale": [float("nan")]}}, "input_scale.0 is nan; .*finite"),
+        ({"network": {"input_scale": [1.0] * 2_000}}, r"input_scale is \[.*\.\.\.; .*at most 1000"),
+        ({"train": {"a\nb": 1}}, r"unknown setting 'train.a\\nb'"),
+        ({"train": {"agents": 10**5000}}, "must be plain JSON"),
     ],
 )
 def test_bad_settings_get_one_clear_error(change, message):
@@ -108,7 +118,12 @@ def test_help_shows_the_bounds(capsys):
     with pytest.raises(SystemExit):
         cli.main(["study", "cart-pole", "--help"])
     text = capsys.readouterr().out
-    for words in ("--train.agents INT>=1", "FLOAT >0..1", "--figure3.sequences INT>=1"):
+    for words in (
+        "--train.agents INT 1..10000",
+        "FLOAT 1e-9..1",
+        "--figure3.sequences INT 1..1000000",
+        "--train.checkpoints [INT 0..1000000000 ...]",
+    ):
         assert words in text
 
 

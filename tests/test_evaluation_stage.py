@@ -205,7 +205,7 @@ def test_impossible_settings_are_refused_before_training(tiny, tmp_path):
         ({"evaluate": other}, r"names \[7\]; there are checkpoints at \[0, 8, 24\]"),
         (
             {"experiments": {"figure4": {"horizon": 40}}},
-            r"figure4.horizon = 40 makes 1,099,511,627,776",
+            r"figure4.horizon is 40; it must be less than or equal to 16",
         ),
         ({"experiments": {"figure4": {"horison": 4}}}, r"Did you mean 'horizon'\?"),
     ):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from test_targets import filled
 
+from muscope import room
 from muscope.learning import replay
 
 
@@ -131,4 +132,4 @@ def test_frames_kept_once_give_the_stacks_that_were_seen(appended):
 def test_the_bytes_of_a_ring_are_counted():
     ring = filled([0.0], length=10, lanes=3)
     per_row = 4 + 4 + 4 + 1 + 1 + 8 + 4 + 4  # with the row's weight
-    assert replay.nbytes(ring) == 30 * per_row + 4
+    assert room.nbytes(ring) == 30 * per_row + 4

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from muscope import doors, envs, exits, presets, runtime, stages
+from muscope import doors, envs, exits, flags, presets, runtime, stages
 from muscope.claims import as_text
 from muscope.config import Config, EnvironmentConfig, EvaluateConfig, Settings, to_dict
-from muscope.config.base import from_dict
+from muscope.config.base import Seed, Step, from_dict, within
 from muscope.envs.registry import options_class
 from muscope.errors import ConfigError, nearest
 from muscope.experiments import registry
@@ -39,8 +39,8 @@ AGENT: {readers}, or your own: my_agent.py:NAME."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits with status 0, 1 (an error, in one line), 2 (an unknown flag or a
-    value of the wrong type) or 130 (interrupted).
+    """Entry point; exits with status 0, 1 (an error), 2 (an unknown flag or a value of the wrong
+    type) or 130 (interrupted).  Every error is one line.
     """
     with exits.in_one_line():
         _dispatch(list(sys.argv[1:] if arguments is None else arguments))
@@ -90,51 +90,6 @@ class _Study:
     (my_figure.py:EXPERIMENT); or all."""
 
 
-def _flags(
-    options: Any, config: Config | EvaluateConfig, extra: dict[str, Any], prog: str, about: str
-) -> Callable[[list[str]], tuple[Any, Any, dict[str, Any]]]:
-    """A parser of a command's options, the config's settings and further sections.
-
-    Args:
-        options: the command's own, with their defaults.
-        config: its settings with their defaults; an EvaluateConfig stands under ``--evaluate``.
-        extra: settings by the prefix of their flags.
-        prog: the command, for the help.
-        about: what it does.
-
-    Returns:
-        The parser: arguments to options, config and the further settings.
-
-    """
-    prefix = "" if isinstance(config, Config) else "evaluate"
-    places = {name: f"section_{i}" for i, name in enumerate(extra)}
-    prefixed = [("options", "", options), ("config", prefix, config)]
-    prefixed += [(places[name], name, settings) for name, settings in extra.items()]
-    fields: list[Any] = [
-        (field, _under(name, type(value)), dataclasses.field(default=value))
-        for field, name, value in prefixed
-    ]
-    made = dataclasses.make_dataclass("Flags", fields)
-
-    def parse(arguments: list[str]) -> tuple[Any, Any, dict[str, Any]]:
-        parsed: Any = tyro.cli(
-            made,
-            args=arguments,
-            prog=prog,
-            description=about,
-            config=(tyro.conf.FlagConversionOff,),
-        )
-        sections = {name: getattr(parsed, place) for name, place in places.items()}
-        return parsed.options, parsed.config, sections
-
-    return parse
-
-
-def _under(prefix: str, kind: Any) -> Any:
-    """A settings class whose flags begin with a prefix."""
-    return Annotated[kind, tyro.conf.arg(name=prefix)]
-
-
 def _experiments(given: Any, arguments: list[str]) -> dict[str, Any]:
     """Settings of all experiments that have any, those of users' figures named in the arguments
     included.
@@ -180,7 +135,7 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str
     extra = _experiments(base.experiments, rest)
     if options is not None:
         extra[OPTIONS] = from_dict(base.environment.options, options, OPTIONS)
-    parse = _flags(
+    parse = flags.parser(
         _Study(base.preset),
         base,
         extra,
@@ -215,13 +170,12 @@ def _said(config: Config) -> str:
 
 def _options_given(options: type[Settings], arguments: list[str]) -> dict[str, Any]:
     """The environment's own settings among the arguments, which are needed to make it."""
-    flags = [a for a in arguments if a not in ("-h", "--help")]
+    given = [a for a in arguments if a not in ("-h", "--help")]
     made = dataclasses.make_dataclass(
-        "Options", [("options", _under(OPTIONS, options), dataclasses.field(default=options()))]
+        "Options",
+        [("options", flags.under(OPTIONS, options), dataclasses.field(default=options()))],
     )
-    parsed: Any = tyro.cli(
-        made, args=flags, return_unknown_args=True, config=(tyro.conf.FlagConversionOff,)
-    )[0]
+    parsed: Any = flags.read(made, given, return_unknown_args=True)[0]
     plain, chosen = to_dict(options()), to_dict(parsed.options)
     return {name: value for name, value in chosen.items() if value != plain[name]}
 
@@ -251,7 +205,7 @@ def _evaluate(arguments: list[str]) -> None:
     path, rest = _take(arguments, "evaluate", "RUN", "runs/cart-pole-quick-seed0")
     helping = {"-h", "--help"} & set(rest)
     run = stages.open_run(path) if path is not None and not helping else None
-    parse = _flags(
+    parse = flags.parser(
         _Evaluate(),
         run.config.evaluate if run else EvaluateConfig(),
         _experiments(run.config.experiments if run else {}, rest),
@@ -293,7 +247,7 @@ class _Examine:
 
 def _examine(arguments: list[str]) -> None:
     name, rest = _take(arguments, "examine", "AGENT", "my_agent.py:subject")
-    parse = _flags(
+    parse = flags.parser(
         _Examine(),
         EvaluateConfig(),
         _experiments({}, rest),
@@ -318,9 +272,9 @@ def _claims(arguments: list[str]) -> None:
         )
         return
     _take(arguments, "claims", "RUN", "runs/cart-pole-quick-seed0")
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    if flags:
-        raise ConfigError(f"'claims' takes runs and no options, not {flags[0]}.")
+    options = [argument for argument in arguments if argument.startswith("-")]
+    if options:
+        raise ConfigError(f"'claims' takes runs and no options, not {options[0]}.")
     for i, path in enumerate(arguments):
         table = stages.judge(path)
         environment = table["environment"][0].as_py()
@@ -344,14 +298,14 @@ def _report(arguments: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _FilmOptions:
+class _FilmOptions(Settings):
     """Options of film."""
 
-    agent: int = 0
+    agent: Annotated[int, *within(0, 9_999)] = 0
     """Which of the run's agents plays."""
-    step: int | None = None
+    step: Step | None = None
     """Its training step; the last checkpoint by default."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the episode's start and of the actions."""
     out: Path | None = None
     """The file; RUN/film.gif by default, which the report shows."""
@@ -359,9 +313,9 @@ class _FilmOptions:
 
 def _film(arguments: list[str]) -> None:
     path, rest = _take(arguments, "film", "RUN", "runs/cart-pole-quick-seed0")
-    options = tyro.cli(
+    options = flags.read(
         _FilmOptions,
-        args=rest,
+        rest,
         prog=f"muscope film {path or 'RUN'}",
         description="Film one episode of an agent, and what its model believed of it.",
     )

@@ -7,11 +7,23 @@ from collections.abc import Iterable
 
 
 class MuscopeError(Exception):
-    """Base of every error that bad input raises.  The command line prints it in one line."""
+    """Base of every error that bad input raises; its message is one line."""
+
+    status = 1
+    """With which a command ends that it stops."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 class ConfigError(MuscopeError):
     """An unknown key, a value of the wrong type, or an impossible combination."""
+
+
+class FlagError(ConfigError):
+    """An unknown flag, or a value that cannot be read."""
+
+    status = 2
 
 
 class RunError(MuscopeError):

@@ -47,7 +47,7 @@ def in_one_line() -> Iterator[None]:
     except BrokenPipeError:
         sys.exit(1)
     except MuscopeError as error:
-        _end(str(error), 1)
+        _end(str(error), error.status)
     except OSError as error:
         _end(in_words(error), 1)
     except MemoryError as error:

@@ -10,12 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from muscope import envs, runtime
+from muscope import checks, envs, runtime
 from muscope.agent import networks
-from muscope.agent.check import check_agents
 from muscope.config import Config, EvaluateConfig, differences, to_dict
 from muscope.config.base import from_dict
-from muscope.envs.contract import check as check_environment
 from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import ConfigError, RunError, nearest
 from muscope.experiments import evaluate as cells
@@ -35,8 +33,6 @@ from muscope.storage.run import Run
 from muscope.subjects import RunSubject, Subject
 from muscope.trained import TrainedAgent
 from muscope.training import runner
-from muscope.training.agent import check as check_training
-from muscope.training.population import Population
 
 Sections = Mapping[str, Mapping[str, Any]]
 """Settings by section: ``evaluate``, or an experiment's name."""
@@ -122,10 +118,7 @@ def train(config: Config, out: str | Path) -> StudyRun:
     """
     runtime.start()
     config = resolved(config)
-    check_environment(envs.make(config.environment))
-    check_training(config)
-    if not Path(out).exists():  # A finished run needs no memory.
-        Population(config).refuse_what_does_not_fit()
+    checks.before_writing(config, roomy=Path(out).exists())  # The runner looks at what is left.
     run = StudyRun.create(out, config)
     runner.train(run)
     return run
@@ -162,15 +155,7 @@ def evaluate(
             raise ConfigError(f"unknown section '{section}'.{nearest(section, known)}")
     changes = _merged(_changed_in_memory(run), changes or {})
     plans = [_replanned(run, experiment, changes) for experiment in chosen]
-    for plan in plans:
-        cells.refuse_what_cannot_be(run.subject, plan)
-    wanted = {step for plan in plans for step in plan.steps}
-    missing = sorted(wanted - set(run.steps()))
-    if missing:
-        raise RunError(
-            f"{run.path} has no checkpoint for training steps {missing}; "
-            "finish 'muscope train' first."
-        )
+    checks.before_writing(subject=run.subject, plans=plans)
     with run.lock():
         cells.fill(run.subject, run, plans)
     return run
@@ -298,7 +283,8 @@ def study(config: Config, out: str | Path, experiments: Sequence[str] | None = N
     runtime.start()
     config = resolved(config)
     planned = RunSubject(Run(Path(out), config))
-    cells.plan(planned, config.evaluate, config.experiments, experiments)
+    plans = cells.plan(planned, config.evaluate, config.experiments, experiments)
+    checks.before_writing(config, planned, plans, roomy=Path(out).exists())
     run = train(config, out)
     evaluate(run, experiments, _sections(config))
     if scene_of(envs.make(config.environment)) and not run.film_path.exists():
@@ -340,13 +326,11 @@ def examine(
     """
     runtime.start()
     evaluate = evaluate or EvaluateConfig()
-    check_environment(subject.environment)
     plans = cells.plan(subject, evaluate, settings, experiments)
     for name in settings or {}:
         if name not in registry.everything():
             raise ConfigError(f"unknown figure '{name}'.{nearest(name, registry.everything())}")
-    for step in sorted({step for plan in plans for step in plan.steps}):
-        check_agents(subject.load(step), subject.environment)
+    checks.before_writing(subject=subject, plans=plans)
     folder = _examination(Path(out))
     with folder.lock():
         _write_down(folder, subject, evaluate, plans)

@@ -79,6 +79,11 @@ class Subject(abc.ABC):
 
         """
 
+    def form(self) -> Agent:
+        """One agent's arrays as shapes, without reading any if that can be."""
+        agents = self.load(self.steps[0])
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), agents)
+
     @abc.abstractmethod
     def temperature(self, step: int) -> float:
         """T of Equation 1 at a training step."""
@@ -169,6 +174,10 @@ class RunSubject(Subject):
         files = [plugins.file_of(name) for name in (environment.name, kind)]
         digests = [fingerprint.of_file(file) for file in files if file]
         return {"name": environment.name, "options": options, "files": digests}
+
+    def form(self) -> Agent:
+        config, spec = self.config.network, self.environment.spec
+        return jax.eval_shape(lambda key: networks.build(config, spec, key), jax.random.key(0))
 
     def load(self, step: int) -> Agent:
         config, path = self.config, self.run.checkpoint_path(step)

@@ -56,8 +56,8 @@ class Representation(eqx.Module):
 
     def __init__(self, inputs: int, config: NetworkConfig, key: Key[Array, ""]):
         k1, k2 = jax.random.split(key)
-        self.scale = config.input_scale or (1.0,) * inputs
-        if len(self.scale) != inputs:
+        self.scale = config.input_scale
+        if self.scale and len(self.scale) != inputs:
             raise ConfigError(
                 f"network.input_scale has {len(self.scale)} factors for {inputs} components."
             )
@@ -65,7 +65,9 @@ class Representation(eqx.Module):
         self.second = Linear(config.width, config.latent, k2)
 
     def __call__(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
-        x = observation.reshape(-1) * jnp.asarray(self.scale)
+        x = observation.reshape(-1)
+        if self.scale:
+            x = x * jnp.asarray(self.scale)
         return normalise(self.second(jax.nn.relu(self.first(x))))
 
 

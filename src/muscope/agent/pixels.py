@@ -125,8 +125,8 @@ class Representation(eqx.Module):
 
     def __init__(self, spec: Spec, config: NetworkConfig, key: Key[Array, ""]):
         shape = spec.observation_shape
-        halvings = (shape[0] // SIDE).bit_length() - 1
-        if len(shape) != 3 or shape[:2] != (SIDE << halvings,) * 2 or halvings < 2:
+        halvings = (shape[0] // SIDE).bit_length() - 1 if len(shape) == 3 else 0
+        if halvings < 2 or shape[:2] != (SIDE << halvings,) * 2:
             raise ConfigError(
                 f"network.kind = 'resnet' needs square images of {SIDE << 2}, {SIDE << 3}, "
                 f"{SIDE << 4} ... pixels, not observations of shape {shape}."

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from muscope.config.base import PositiveShare, Settings, Whole, plain
+from muscope.config.base import PositiveShare, Settings, plain, within
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class HostConfig(Settings):
 
     section = "environment.options.host"
 
-    workers: Whole = 0
+    workers: Annotated[int, *within(0, 1_000)] = 0
     """Worker processes; 0 for one per CPU core, 1 to step in this process."""
-    memory_megabytes: Whole = 256
+    memory_megabytes: Annotated[int, *within(0, 1_000_000)] = 256
     """Size of the memory of (state, action) results; 0 for none."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from muscope.config.base import Count, Seed, Settings, Whole
+from muscope.config.base import Checkpoints, Count, Seed, Settings, within
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class EvaluateConfig(Settings):
 
     section = "evaluate"
 
-    checkpoints: tuple[Whole, ...] = ()
+    checkpoints: Checkpoints = ()
     """Training steps to examine; empty for all of the run's checkpoints."""
     episodes: Count = 20
     """Episodes of MCTS per agent and checkpoint: Figure 2 scores them (and as many of the policy
     prior), and they are the pool that states are drawn from (the on-policy distribution)."""
     states: Count = 64
     """M, on-policy states per agent and checkpoint."""
-    agents_at_once: Whole = 0
+    agents_at_once: Annotated[int, *within(0, 10_000)] = 0
     """Agents in one call of a compiled program; 0 for 4 per CPU core, or all on a GPU."""
     truth: Literal["training", "game"] = "training"
     """What models are held against, and what the true model in a search is: the problem that the

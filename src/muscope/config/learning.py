@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from muscope.config.base import (
-    Count,
-    NonNegative,
+    Lookahead,
     Positive,
     PositiveShare,
+    Rows,
     Settings,
     Share,
-    Whole,
+    Step,
+    Weight,
 )
 from muscope.errors import ConfigError
 
@@ -22,9 +23,9 @@ class ReplayConfig(Settings):
 
     section = "replay"
 
-    capacity: Count = 100_000
+    capacity: Rows = 100_000
     """Rows kept per agent; the oldest are overwritten."""
-    start: Count = 200
+    start: Rows = 200
     """Rows gathered before the first update, rounded up to whole calls of the program."""
     priority_exponent: Share = 0.6
     """alpha: 0 draws uniformly, 1 in proportion to priority."""
@@ -44,20 +45,20 @@ class LossConfig(Settings):
 
     section = "loss"
 
-    unroll: Count = 10
+    unroll: Lookahead = 10
     """K, steps the model is unrolled."""
-    n_step: Count = 10
+    n_step: Lookahead = 10
     """n, real rewards before the bootstrap from v^MCTS."""
-    value_weight: NonNegative = 0.25
+    value_weight: Weight = 0.25
     """Weight of the value term; MuZero Reanalyse uses 0.25."""
-    reward_weight: NonNegative = 1.0
+    reward_weight: Weight = 1.0
     """Weight of the reward term."""
-    policy_weight: NonNegative = 1.0
+    policy_weight: Weight = 1.0
     """Weight of the policy term."""
     gradient_scale: Share = 0.5
     """Factor of the gradient that flows back from a latent state into the dynamics that made
     it; MuZero halves it, which leaves 1/1000 of it after ten steps."""
-    unroll_weight: Positive = 1.0
+    unroll_weight: Weight = 1.0
     """Weight of the K unrolled steps together; the root weighs 1.  1 is MuZero's 1/K each."""
 
 
@@ -67,13 +68,13 @@ class OptimiserConfig(Settings):
 
     section = "optimiser"
 
-    learning_rate: Positive = 2e-3
+    learning_rate: PositiveShare = 2e-3
     """Peak learning rate."""
     final_fraction: Share = 0.05
     """Learning rate at the end of training, as a fraction of the peak."""
-    warmup: Whole = 100
+    warmup: Step = 100
     """Training steps of linear warm-up from 0."""
-    weight_decay: NonNegative = 1e-4
+    weight_decay: Share = 1e-4
     """Decoupled weight decay."""
     clip: Positive = 5.0
     """Greatest global gradient norm."""

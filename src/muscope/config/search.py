@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from muscope.config.base import Count, NonNegative, Positive, Settings, Share, Whole
+from muscope.config.base import (
+    HorizonOrNone,
+    NonNegative,
+    Positive,
+    Settings,
+    Share,
+    Simulations,
+)
 
 
 @dataclass(frozen=True)
@@ -14,7 +21,7 @@ class SearchConfig(Settings):
 
     section = "search"
 
-    simulations: Count = 25
+    simulations: Simulations = 25
     """N, simulations per move."""
     c1: NonNegative = 1.25
     """c1 of Equation 2."""
@@ -32,9 +39,9 @@ class SearchConfig(Settings):
     choice at a node, where all of Equation 2 ties, follows the prior."""
     root_value: Literal["network_and_search", "search"] = "network_and_search"
     """The root's value with or without the network's own estimate as one visit."""
-    tie_noise: NonNegative = 1e-5
+    tie_noise: Share = 1e-5
     """Priors are scaled by 1 + tie_noise * uniform(0, 1), which breaks equal scores at random."""
-    max_depth: Whole = 0
+    max_depth: HorizonOrNone = 0
     """Planning horizon H: nodes at this depth are not expanded, simulations that come back to
     one end there with its leaf value; 0 for none."""
     dirichlet_alpha: Positive = 0.3

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import tyro
 
-from muscope.config.base import Count, NonNegative, Positive, Seed, Settings, Whole
+from muscope.config.base import (
+    Agents,
+    Checkpoints,
+    Count,
+    NonNegative,
+    Seed,
+    Settings,
+    Steps,
+    Temperatures,
+    Whole,
+    within,
+)
 from muscope.errors import ConfigError
 
 TEMPERATURES = (1.0, 0.5, 0.25)
@@ -23,9 +34,9 @@ class TrainConfig(Settings):
 
     section = "train"
 
-    agents: Annotated[Count, tyro.conf.arg(aliases=["--agents"])] = 4
+    agents: Annotated[Agents, tyro.conf.arg(aliases=["--agents"])] = 4
     """P, agents trained side by side; they differ in their random numbers only."""
-    steps: Annotated[Count, tyro.conf.arg(aliases=["--steps"])] = 5_000
+    steps: Annotated[Steps, tyro.conf.arg(aliases=["--steps"])] = 5_000
     """Training steps; one is one gradient update."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=["--seed"])] = 0
     """Seed of the population; agent i's randomness depends on (seed, i) alone."""
@@ -38,15 +49,15 @@ class TrainConfig(Settings):
     reanalyse_ratio: NonNegative = 8.0
     """Old positions whose search is run again with the current (averaged) network, per
     environment step."""
-    temperatures: tuple[Positive, Positive, Positive] = TEMPERATURES
+    temperatures: Temperatures = TEMPERATURES
     """T of Equation 1 up to 1/2, up to 3/4 and to the end of training."""
     cold_lanes: Whole = 0
     """Lanes that act at the last of ``temperatures`` from the start, so that the data hold what
     a nearly greedy policy meets, besides what exploration does."""
-    checkpoints: tuple[Whole, ...] = (0, 500, 1_000, 2_000, 5_000)
+    checkpoints: Checkpoints = (0, 500, 1_000, 2_000, 5_000)
     """Training steps at which every agent's parameters are kept; those up to ``steps``,
     and ``steps`` itself."""
-    rounds_per_call: Count = 25
+    rounds_per_call: Annotated[int, *within(1, 10_000)] = 25
     """Most rounds in one call of the compiled program; a run stops and resumes between calls,
     every checkpoint ends a call, and the warm-up is a whole number of calls."""
     save_seconds: NonNegative = 60.0

@@ -11,14 +11,14 @@ differ; each still counts as a sequence of its own, with its own probability and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from muscope.config.base import Count, Settings
+from muscope.config.base import Count, Settings, within
 from muscope.config.environment import HostConfig
 from muscope.envs.base import Spec
 from muscope.envs.emulator import EmulatorMaker
@@ -37,15 +37,15 @@ class AtariConfig(Settings):
 
     section = "environment.options"
 
-    frame_size: Count = 96
+    frame_size: Annotated[int, *within(1, 1_000)] = 96
     """Height and width to which a screen is resized, by area."""
     colour: Literal["rgb", "grey"] = "rgb"
     """Three channels per frame, or one."""
-    frame_skip: Count = 4
+    frame_skip: Annotated[int, *within(1, 100)] = 4
     """Emulated frames per agent step; the screen is the maximum of the last two."""
-    stack: Count = 4
+    stack: Annotated[int, *within(1, 100)] = 4
     """Frames in an observation."""
-    noop_max: Count = 30
+    noop_max: Annotated[int, *within(1, 1_000)] = 30
     """A game starts with 1 to this many emulated frames without action, drawn by ``reset``."""
     time_limit: Count = 3_000
     """Agent steps of a scored game; EfficientZero's last evaluation allows 27,000."""

@@ -21,6 +21,8 @@ from muscope.evaluation.planners import MODELS, PRIORS, Planner, doubled, plan
 from muscope.evaluation.play import prior_logits, prior_policy
 from muscope.evaluation.trajectories import plan_in_pairs
 
+AT_ONCE = 8
+"""Episodes of every action that are followed together, which bounds the memory."""
 PLANNERS = tuple((model, prior) for model in MODELS for prior in PRIORS)
 
 
@@ -129,7 +131,7 @@ def action_values(
         inputs = (jax.random.split(key, horizon), powers)
         return jax.lax.scan(step, (first.state, first.reward), inputs)[0][1]
 
-    totals = jax.lax.map(episode, jax.random.split(key, count), batch_size=min(count, 8))
+    totals = jax.lax.map(episode, jax.random.split(key, count), batch_size=min(count, AT_ONCE))
     return jnp.swapaxes(totals, 1, 2)
 
 

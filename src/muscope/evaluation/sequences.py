@@ -23,6 +23,9 @@ from muscope.evaluation.value_error import (
 )
 from muscope.search import behaviour_logits, learned_parts, search
 
+AT_ONCE = 2048
+"""Searches done together, which bounds the memory."""
+
 
 def all_sequences(actions: int, horizon: int) -> Int[np.ndarray, "S h"]:
     """All A^h action sequences, in the order of their base-A numbers."""
@@ -130,7 +133,7 @@ def behaviour_at(
     config: SearchConfig,
     discount: float,
     temperature: Float[Array, ""] | float,
-    at_once: int = 2048,
+    at_once: int = AT_ONCE,
 ) -> Float[Array, "L A"]:
     """Log pi_MuZero (Equation 1) at every one of many states, with one search each.
 

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from muscope.claims import Claim
 from muscope.config import EvaluateConfig, Settings
 from muscope.experiments.lab import Block
+from muscope.experiments.memory import Sizes
+from muscope.room import Part
 from muscope.storage.schema import Schema
 from muscope.subjects import Subject
 
@@ -80,6 +82,9 @@ class Experiment:
     cost: Callable[[Subject, EvaluateConfig, Any], int] | None = None
     """The most steps of the true environment for one agent and checkpoint, all games played to the
     time limit, without the on-policy episodes, which are shared; None if nobody has counted."""
+    memory: Callable[[Sizes, EvaluateConfig, Any], list[Part]] | None = None
+    """What one agent takes of memory while it is examined, in parts, each with the settings to
+    lower; more than there is is refused before any work.  None if nobody has counted."""
     check: Callable[[Subject, Any], None] = _accept
     """Raises ConfigError for settings that this subject cannot be examined with."""
     states: bool = True

@@ -16,14 +16,16 @@ from matplotlib.figure import Figure
 from muscope import statistics
 from muscope.agent import Agent
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Checkpoints, Count, Horizon, Simulations
 from muscope.config.run import refuse_undiscount
 from muscope.envs import State
-from muscope.evaluation.decisions import PLANNERS, Decisions, decide
+from muscope.evaluation.decisions import AT_ONCE, PLANNERS, Decisions, decide
 from muscope.evaluation.planners import MODELS, PRIORS
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.memory import Sizes
+from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
 
@@ -66,13 +68,13 @@ class Deciding(Settings):
 
     section = "decisions"
 
-    checkpoints: tuple[Whole, ...] = ()
+    checkpoints: Checkpoints = ()
     """Training steps to examine; those up to the end of training, or the last if none is."""
-    simulations: Count = 64
+    simulations: Simulations = 64
     """N, simulations of a search."""
-    horizon: Count = 16
+    horizon: Horizon = 16
     """H, counted from the root: tree depth plus rollout length."""
-    q_horizon: Count = 100
+    q_horizon: Horizon = 100
     """Steps after a decision for which the true return under the policy prior is counted."""
     sequences: Count = 32
     """R, episodes of the policy prior per state and action."""
@@ -143,6 +145,24 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: Deciding) -> int:
     followed = evaluate.states * actions * (1 + settings.sequences * settings.q_horizon)
     simulation = 1 + settings.horizon  # A new node and its rollout.
     return followed + len(PLANNERS) * evaluate.states * settings.simulations * simulation
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Deciding) -> list[Part]:
+    """The searches under both priors at once, and a few episodes from every action."""
+    roots = len(PRIORS) * evaluate.states
+    search = sizes.search(settings.simulations, true=True)
+    lower = "evaluate.states, decisions.simulations"
+    kept = settings.simulations * (sizes.actions + 2) * 8
+    followed = evaluate.states * sizes.actions
+    episodes = min(settings.sequences, AT_ONCE) * followed * (sizes.forward + sizes.place)
+    returns = 2 * settings.sequences * followed * 4
+    return [
+        Part("its searches", roots * search, lower),
+        Part("their courses", roots * kept, lower),
+        Part("rollouts", roots * settings.horizon * 40, "decisions.horizon, evaluate.states"),
+        Part("the episodes that value actions", episodes, "evaluate.states"),
+        Part("their returns", returns, "decisions.sequences, evaluate.states"),
+    ]
 
 
 def check(subject: Subject, settings: Deciding) -> None:
@@ -281,6 +301,7 @@ EXPERIMENT = Experiment(
     settings=Deciding,
     steps=chosen,
     cost=cost,
+    memory=memory,
     check=check,
     number=STREAM,
 )

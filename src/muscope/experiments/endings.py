@@ -17,12 +17,14 @@ from matplotlib.figure import Figure
 from muscope import statistics
 from muscope.agent import Agent
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Count, HorizonOrNone
 from muscope.envs import State
 from muscope.evaluation.endings import Profile, random_profile
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
+from muscope.experiments.memory import Sizes, of_sequences
+from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number
 from muscope.subjects import Subject
 
@@ -73,7 +75,7 @@ class Endings(Settings):
 
     sequences: Count = 32
     """R, random action sequences per state."""
-    horizon: Whole = 0
+    horizon: HorizonOrNone = 0
     """h, steps of a sequence; 0 for K, the steps that the model was trained to look ahead."""
 
 
@@ -109,6 +111,13 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: Endings) -> int:
     """Every sequence is followed for one step more than is scored."""
     horizon = settings.horizon or subject.unroll
     return evaluate.states * settings.sequences * (horizon + 1)
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Endings) -> list[Part]:
+    """All sequences at once."""
+    starts = evaluate.states * settings.sequences
+    horizon = settings.horizon or sizes.unroll
+    return of_sequences("endings", starts, horizon, sizes.forward + sizes.place)
 
 
 def plot(given: Tables) -> Figure:
@@ -162,5 +171,6 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=Endings,
     cost=cost,
+    memory=memory,
     number=STREAM,
 )

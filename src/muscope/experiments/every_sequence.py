@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -15,18 +16,21 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count
+from muscope.config.base import within
 from muscope.envs import State
 from muscope.errors import ConfigError
-from muscope.evaluation.sequences import EverySequence, ranked, score_every_sequence
+from muscope.evaluation.sequences import AT_ONCE, EverySequence, ranked, score_every_sequence
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
+from muscope.experiments.memory import Sizes
+from muscope.room import Part, nbytes
 from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
 
 STREAM = 4
 MOST_SEQUENCES = 65_536
+LONGEST = 16  # of sequences that two actions make so many of
 PANELS = 9
 SCHEMA = Schema(
     "figure4",
@@ -83,7 +87,7 @@ class AllSequences(Settings):
 
     section = "figure4"
 
-    horizon: Count = 8
+    horizon: Annotated[int, *within(1, LONGEST)] = 8
     """h; all A^h action sequences are scored."""
 
 
@@ -173,6 +177,18 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: AllSequences) -> 
     """Every prefix of a sequence is stepped once."""
     actions = subject.environment.spec.num_actions
     return evaluate.states * sum(actions ** (d + 1) for d in range(settings.horizon))
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: AllSequences) -> list[Part]:
+    """All sequences from all states at once; their searches in parts."""
+    horizon, lower = settings.horizon, "figure4.horizon, evaluate.states"
+    inner = evaluate.states * sum(sizes.actions**depth for depth in range(horizon))
+    scored = evaluate.states * sizes.actions**horizon
+    return [
+        Part("its action sequences", scored * (horizon * 40 + sizes.place), lower),
+        Part("the true states on the way", 2 * inner * nbytes(sizes.state), lower),
+        Part("its searches", min(inner, AT_ONCE) * sizes.search(), "search.simulations"),
+    ]
 
 
 def plot(given: Tables) -> Figure:
@@ -272,6 +288,7 @@ EXPERIMENT = Experiment(
     settings=AllSequences,
     claims=CLAIMS,
     cost=cost,
+    memory=memory,
     check=check,
     number=STREAM,
 )

@@ -16,6 +16,8 @@ from muscope.evaluation.play import Scores, play, prior_policy
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.memory import Sizes
+from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
 
@@ -79,6 +81,12 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: OnlineReturn) -> 
     return evaluate.episodes * subject.environment.spec.time_limit
 
 
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OnlineReturn) -> list[Part]:
+    """The prior plays as many episodes as the search, which all experiments share."""
+    size = evaluate.episodes * (sizes.forward + sizes.place)
+    return [Part("its episodes", size, "evaluate.episodes")]
+
+
 def plot(given: Tables) -> Figure:
     """Mean return ± standard error over agents, MCTS against the policy prior."""
     table = given["figure2"]
@@ -139,5 +147,6 @@ EXPERIMENT = Experiment(
     settings=OnlineReturn,
     claims=CLAIMS,
     cost=cost,
+    memory=memory,
     number=STREAM,
 )

@@ -18,11 +18,13 @@ from matplotlib.patches import Rectangle
 from muscope import statistics
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Count, HorizonOrNone
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Block
+from muscope.experiments.memory import Sizes, of_sequences
 from muscope.experiments.own_policy import STREAM, evaluate_policy
+from muscope.room import Part
 from muscope.storage.schema import AGENT, Schema, integer, number
 from muscope.subjects import Subject
 
@@ -58,7 +60,7 @@ class OtherPolicies(Settings):
 
     sequences: Count = 32
     """R, Monte Carlo action sequences per state."""
-    horizon: Whole = 0
+    horizon: HorizonOrNone = 0
     """h; 0 for K, the steps that the model was trained to look ahead."""
 
 
@@ -103,6 +105,13 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: OtherPolicies) ->
     """Every state's sequences are followed under every checkpoint's policy."""
     followed = evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
     return followed * len(every(subject, evaluate, settings))
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OtherPolicies) -> list[Part]:
+    """One policy after the other: all sequences at once, with a search for each."""
+    starts = evaluate.states * settings.sequences
+    horizon = settings.horizon or sizes.unroll
+    return of_sequences("figure5", starts, horizon, sizes.search())
 
 
 def matrices(table: pa.Table) -> tuple[list[int], Float[np.ndarray, "P X Y"]]:
@@ -220,6 +229,7 @@ EXPERIMENT = Experiment(
     settings=OtherPolicies,
     claims=CLAIMS,
     cost=cost,
+    memory=memory,
     across=True,
     number=STREAM,
 )

@@ -13,12 +13,14 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim, MissingCell
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Count, HorizonOrNone
 from muscope.envs import State
 from muscope.evaluation.behaviour import PolicyReport, behaviour_rewards, report_on
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
+from muscope.experiments.memory import Sizes, of_sequences
+from muscope.room import Part
 from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
 
@@ -71,7 +73,7 @@ class OwnPolicy(Settings):
 
     sequences: Count = 32
     """R, Monte Carlo action sequences per state."""
-    horizon: Whole = 0
+    horizon: HorizonOrNone = 0
     """h, the longest horizon; 0 for K, the steps that the model was trained to look ahead."""
 
 
@@ -131,6 +133,13 @@ def run(block: Block, settings: OwnPolicy, step: int) -> Tables:
 def cost(subject: Subject, evaluate: EvaluateConfig, settings: OwnPolicy) -> int:
     """Every state's sequences are followed."""
     return evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OwnPolicy) -> list[Part]:
+    """All sequences at once, with a search for each."""
+    starts = evaluate.states * settings.sequences
+    horizon = settings.horizon or sizes.unroll
+    return of_sequences("figure3", starts, horizon, sizes.search())
 
 
 def plot(given: Tables) -> Figure:
@@ -254,5 +263,6 @@ EXPERIMENT = Experiment(
     settings=OwnPolicy,
     claims=CLAIMS,
     cost=cost,
+    memory=memory,
     number=STREAM,
 )

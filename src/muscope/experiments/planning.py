@@ -15,7 +15,7 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Budgets, Checkpoints, Count, Horizon, Whole
 from muscope.config.run import refuse_undiscount
 from muscope.errors import ConfigError
 from muscope.evaluation.planned_play import BASELINES, planned_episodes, prior_episodes
@@ -24,6 +24,8 @@ from muscope.evaluation.play import Scores
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.memory import Sizes
+from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
 
@@ -58,12 +60,12 @@ class Planning(Settings):
 
     section = "figure7"
 
-    checkpoints: tuple[Whole, ...] = ()
+    checkpoints: Checkpoints = ()
     """Training steps to examine, a panel each; those up to the end of training, or the last if
     none is."""
-    simulations: tuple[Count, ...] = (1, 4, 16, 64)
+    simulations: Budgets = (1, 4, 16, 64)
     """Simulations per move, ascending."""
-    horizon: Count = 16
+    horizon: Horizon = 16
     """H, counted from the root: tree depth plus rollout length."""
     leaves: tuple[LeafKind, ...] = ("rollout", "value")
     """How leaves are valued: rollout (the paper), value (the value network), or both."""
@@ -185,6 +187,17 @@ def cost(subject: Subject, evaluate: EvaluateConfig, settings: Planning) -> int:
     limit = subject.environment.spec.time_limit
     moves = min(settings.steps or limit, limit)
     return len(PRIORS) * settings.episodes * moves * (1 + per_move)
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Planning) -> list[Part]:
+    """The episodes of both priors at once, with one model and one leaf after the other."""
+    episodes = len(PRIORS) * settings.episodes
+    most = settings.simulations[-1]
+    searches = (sizes.search(most, true=true, learned=not true) for true in (False, True))
+    return [
+        Part("its searches", episodes * max(searches), "figure7.episodes, figure7.simulations"),
+        Part("rollouts", episodes * settings.horizon * 40, "figure7.horizon, figure7.episodes"),
+    ]
 
 
 def check(subject: Subject, settings: Planning) -> None:
@@ -389,6 +402,7 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     steps=chosen,
     cost=cost,
+    memory=memory,
     check=check,
     states=False,
     number=STREAM,

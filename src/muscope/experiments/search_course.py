@@ -15,7 +15,7 @@ from muscope import statistics
 from muscope.agent import Agent
 from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.config.base import Count, Whole
+from muscope.config.base import Checkpoints, Horizon, Simulations
 from muscope.config.run import refuse_undiscount
 from muscope.envs import State
 from muscope.evaluation.planners import PRIORS
@@ -23,6 +23,8 @@ from muscope.evaluation.trajectories import Course, search_course
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.memory import Sizes
+from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
 
@@ -63,11 +65,11 @@ class SearchCourse(Settings):
 
     section = "figure6"
 
-    checkpoints: tuple[Whole, ...] = ()
+    checkpoints: Checkpoints = ()
     """Training steps to examine; those up to the end of training, or the last if none is."""
-    simulations: Count = 64
+    simulations: Simulations = 64
     """N, simulations of a search."""
-    horizon: Count = 16
+    horizon: Horizon = 16
     """H, counted from the root: tree depth plus rollout length."""
 
 
@@ -114,6 +116,19 @@ def run(block: Block, settings: SearchCourse, step: int) -> Tables:
 def cost(subject: Subject, evaluate: EvaluateConfig, settings: SearchCourse) -> int:
     """Every simulation adds a node and is rolled out, under either prior."""
     return len(PRIORS) * evaluate.states * settings.simulations * (1 + settings.horizon)
+
+
+def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: SearchCourse) -> list[Part]:
+    """The searches under both priors at once, and what is kept of every simulation."""
+    roots = len(PRIORS) * evaluate.states
+    search = sizes.search(settings.simulations, true=True)
+    lower = "evaluate.states, figure6.simulations"
+    kept = settings.simulations * (sizes.actions + 2) * 8
+    return [
+        Part("its searches", roots * search, lower),
+        Part("their courses", roots * kept, lower),
+        Part("rollouts", roots * settings.horizon * 40, "figure6.horizon, evaluate.states"),
+    ]
 
 
 def check(subject: Subject, settings: SearchCourse) -> None:
@@ -222,6 +237,7 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     steps=chosen,
     cost=cost,
+    memory=memory,
     check=check,
     number=STREAM,
 )

@@ -101,11 +101,6 @@ def recall(replay: Replay, index: Int[Array, ""]) -> Num[Array, "..."]:
     return kept.at[(row - back) % kept.shape[0], lane].get(mode="promise_in_bounds")
 
 
-def nbytes(replay: Replay) -> int:
-    """Bytes of a ring, or of its description by ``jax.eval_shape``."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(replay))
-
-
 def refresh(
     replay: Replay,
     index: Int[Array, "R"],

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from muscope.room import nbytes
 from muscope.search.parts import Embedding
 
 WORD = 32  # bits in one word of a node set
@@ -193,6 +194,23 @@ def only_root(
         embedding=jax.tree.map(first_row, roots),
         arrivals=Arrivals(no_edge, no_edge, zeros) if keep_tree else None,
     )
+
+
+def bytes_per_root(root: Embedding, actions: int, simulations: int) -> int:
+    """Bytes of one root's tree.
+
+    Args:
+        root: the shapes and types of its embedding.
+        actions: A.
+        simulations: N.
+
+    """
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), root)
+    row = jax.ShapeDtypeStruct((1,), jnp.float32)
+    planes = jax.eval_shape(
+        lambda root, row: only_root(root, [row] * actions, row, simulations, False), one, row
+    )
+    return nbytes(planes)
 
 
 def finished_tree(planes: Planes, simulations: Int[Array, ""] | int) -> Tree:

@@ -16,7 +16,9 @@ from muscope.config import Config
 from muscope.envs import State, episode
 from muscope.envs.episode import Episode
 from muscope.learning import loss, optimiser, replay, targets
+from muscope.learning.loss import LossTerms
 from muscope.learning.replay import Replay, Rows
+from muscope.learning.targets import Targets
 from muscope.search import learned_parts, mix_root_noise, sample_action, search, temperature_at
 
 
@@ -260,28 +262,34 @@ class AgentProgram:
         zero = jnp.zeros(())
         return carry, RoundMetrics(jnp.float32(count), policy, value, reward, norm, zero, zero)
 
+    def batch(self, memory: Replay, index: Int[Array, "B"]) -> Targets:
+        """What rows of the replay are to teach, [B, ...]."""
+        config = self.config.loss
+        length = config.unroll + config.n_step + 1
+
+        def target(i):
+            w = targets.window(memory, i, length)
+            made = targets.make(w, config.unroll, config.n_step, self.config.environment.discount)
+            return made._replace(observation=self._shown(made.observation))
+
+        return jax.vmap(target)(index)
+
+    def batch_loss(
+        self, agent: MuZero, batch: Targets, importance: Float[Array, "B"]
+    ) -> tuple[Float[Array, ""], LossTerms]:
+        """The mean loss, and its parts [B]."""
+        losses, terms = jax.vmap(lambda t: loss.loss(agent, t, self.config.loss))(batch)
+        return jnp.mean(importance * losses), terms
+
     def _update(self, agent, optimiser_state, memory, step, key):
         """One gradient update, with the drawn rows' new priorities."""
         config = self.config
         beta0 = config.replay.importance_exponent
         beta = beta0 + (1.0 - beta0) * step / config.train.steps
         index, importance = replay.draw(key, memory, config.train.batch_size, beta)
-        length = config.loss.unroll + config.loss.n_step + 1
-
-        def target(i):
-            w = targets.window(memory, i, length)
-            made = targets.make(
-                w, config.loss.unroll, config.loss.n_step, config.environment.discount
-            )
-            return made._replace(observation=self._shown(made.observation))
-
-        batch = jax.vmap(target)(index)
-
-        def batch_loss(agent):
-            losses, terms = jax.vmap(lambda t: loss.loss(agent, t, config.loss))(batch)
-            return jnp.mean(importance * losses), terms
-
-        grads, terms = jax.grad(batch_loss, has_aux=True)(agent)
+        batch = self.batch(memory, index)
+        of_batch = jax.grad(self.batch_loss, has_aux=True)
+        grads, terms = of_batch(agent, batch, importance)
         updates, optimiser_state = self.optimiser.update(grads, optimiser_state, agent)
         agent = optax.apply_updates(agent, updates)
         priority = terms.value_error + config.replay.priority_floor

@@ -12,11 +12,9 @@ from jaxtyping import Array, Int, Key
 from muscope.agent import networks
 from muscope.agent.support import Support
 from muscope.config import Config
-from muscope.errors import ConfigError
-from muscope.learning import replay
-from muscope.memory import memory_of
+from muscope.room import Part, nbytes, refuse, total
 from muscope.runtime import AGENTS, agents_mesh, map_agents
-from muscope.training import health
+from muscope.training import health, memory
 from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 
 
@@ -31,7 +29,8 @@ class Population:
         self.config = config
         self.program = AgentProgram(config)
         self.mesh = agents_mesh(config.train.agents, devices)
-        self._in_turn = networks.in_turn(config.network, self.mesh.devices.flat[0].platform)
+        self._device = self.mesh.devices.flat[0]
+        self._in_turn = networks.in_turn(config.network, self._device.platform)
 
     @functools.cached_property
     def _initial(self):
@@ -62,27 +61,33 @@ class Population:
     def replay_bytes(self) -> int:
         """Bytes of all agents' replays."""
         described = jax.eval_shape(self.program.initial, jax.random.key(0))
-        return self.config.train.agents * replay.nbytes(described.replay)
+        return self.config.train.agents * nbytes(described.replay)
+
+    def memory(self) -> list[Part]:
+        """What training takes of one device's memory; see :mod:`muscope.training.memory`."""
+        kept, working = memory.of_one_agent(self.program)
+        agents, devices = self.config.train.agents, self.mesh.size
+        # CPU devices share one memory.
+        shared = self._device.platform == "cpu"
+        share = agents if shared else agents // devices
+        at_once = (devices if shared else 1) if self._in_turn else share
+        kept, working = _times(kept, share), _times(working, at_once)
+        if not shared:
+            return [*kept, *working]
+        return [
+            *kept,
+            *memory.of_host(self.config),
+            *max(working, memory.saving(kept), key=total),
+        ]
 
     def refuse_what_does_not_fit(self) -> str:
-        """The memory of the replays in words.
+        """The memory that training takes, in words.
 
         Raises:
             ConfigError: it is more than there is.
 
         """
-        device = self.mesh.devices.flat[0]
-        room, told = memory_of(device)
-        # CPU devices share one memory.
-        share = 1 if device.platform == "cpu" else self.mesh.size
-        train, need = self.config.train, self.replay_bytes() / share
-        words = (
-            f"{train.agents / share:g} agents' replays of {self.config.replay.capacity:,} rows "
-            f"take {need / 1e9:.2f} GB of {told}"
-        )
-        if need > room:
-            raise ConfigError(f"{words}; lower replay.capacity or train.agents.")
-        return words
+        return refuse("training", self.memory(), self._device)
 
     def agent_keys(self) -> Key[Array, "P"]:
         """Agent i's key depends on the run's seed and on i, not on who trains beside it."""
@@ -107,3 +112,7 @@ class Population:
     def training_step(self, rounds: int) -> int:
         """Updates done after ``rounds`` rounds."""
         return max(rounds - self.program.warmup_rounds, 0) * self.config.train.updates_per_round
+
+
+def _times(parts: list[Part], count: int) -> list[Part]:
+    return [part._replace(size=count * part.size) for part in parts]
