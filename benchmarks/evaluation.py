@@ -26,7 +26,7 @@ from muscope.subjects import Subject
 
 def seconds(subject: Subject, evaluate: EvaluateConfig, made: Plan) -> tuple[float, float]:
     """Seconds that the first call adds, and seconds per cell."""
-    lab, size = Lab(subject, evaluate), block_size(subject)
+    lab, size = Lab(subject, evaluate), block_size(subject.agents)
     (step,) = made.steps
     times = []
     for _ in range(2):
@@ -53,7 +53,7 @@ def main() -> None:
     for of_one in given.values():
         if "checkpoints" in of_one:
             of_one["checkpoints"] = [step]
-    print(f"{subject.environment_name}, step {step}, {block_size(subject)} agents at once")
+    print(f"{subject.environment_name}, step {step}, {block_size(subject.agents)} agents at once")
     print(f"{'experiment':<12}{'setting':<26}{'first s':>10}{'s per cell':>12}")
 
     def row(name: str, setting: str, states: int = 0, **changes: Any) -> None:

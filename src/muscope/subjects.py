@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,9 @@ from muscope.envs.registry import label, resolved_options
 from muscope.errors import CheckpointError, ConfigError
 from muscope.search import temperature_at
 from muscope.storage import checkpoint
+from muscope.storage.block import Block
 from muscope.storage.run import Run
-from muscope.training.health import Watch
+from muscope.training.health import COUNTED, GREATEST, Watch
 
 
 class Subject(abc.ABC):
@@ -91,6 +93,17 @@ class Subject(abc.ABC):
     @abc.abstractmethod
     def digest(self, step: int) -> str:
         """Stands for everything that :meth:`load` returns: equal digests, equal agents."""
+
+    @property
+    def blocks(self) -> tuple[range, ...]:
+        """The agents' numbers by the blocks that they were trained in; results of a block do not
+        depend on the others.
+        """
+        return (range(self.agents),)
+
+    def digest_of(self, step: int, block: range) -> str:
+        """As :meth:`digest`, of one of :attr:`blocks`."""
+        return self.digest(step)
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -180,19 +193,34 @@ class RunSubject(Subject):
         return jax.eval_shape(lambda key: networks.build(config, spec, key), jax.random.key(0))
 
     def load(self, step: int) -> Agent:
-        config, path = self.config, self.run.checkpoint_path(step)
-        agents, header = checkpoint.read(path, self._described(), checkpoint.AGENTS_FORMAT)
+        parts = [self._load(block, step) for block in self.run.blocks()]
+        return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
+
+    def _load(self, block: Block, step: int) -> Agent:
+        config, path = self.config, block.checkpoint_path(step)
+        described = self._described(len(block.agents))
+        agents, header = checkpoint.read(path, described, checkpoint.AGENTS_FORMAT)
         if header["step"] != step or not trained_alike(_resolved(header["config"]), config):
             raise CheckpointError(
                 f"{path} belongs to another run or training step; put this run's file back, "
                 "or delete it and train again."
             )
+        first, count = header.get("agents") or (0, len(block.agents))
+        if range(first, first + count) != block.agents:
+            raise CheckpointError(
+                f"{path} holds agents {first}..{first + count - 1}; its place is for "
+                f"{block.agents.start}..{block.agents.stop - 1}. Put this block's file back."
+            )
         return agents
 
-    def _described(self) -> MuZero:
-        """The agents' shapes and supports, [P, ...]."""
+    @property
+    def blocks(self) -> tuple[range, ...]:
+        return tuple(block.agents for block in self.run.blocks())
+
+    def _described(self, agents: int) -> MuZero:
+        """The shapes and supports of some agents, [agents, ...]."""
         spec = self.environment.spec
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self.agents))
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), agents))
         build = functools.partial(networks.build, self.config.network, spec)
         return jax.eval_shape(jax.vmap(build), keys)
 
@@ -201,22 +229,39 @@ class RunSubject(Subject):
         return float(temperature_at(step, train.steps, train.temperatures))
 
     def digest(self, step: int) -> str:
-        path = self.run.checkpoint_path(step)
+        return hashlib.sha256(
+            "".join(self.digest_of(step, block) for block in self.blocks).encode()
+        ).hexdigest()
+
+    def digest_of(self, step: int, block: range) -> str:
+        path = self._block(block).checkpoint_path(step)
         return checkpoint.read_header(path, checkpoint.AGENTS_FORMAT)["digest"]
 
+    def _block(self, agents: range) -> Block:
+        return next(block for block in self.run.blocks() if block.agents == agents)
+
     def clipped(self) -> list[str]:
-        there = [step for step in self.steps if self.run.checkpoint_path(step).exists()]
+        there = [step for step in self.steps if step in self.run.steps()]
         if not there:
             return []
-        path = self.run.checkpoint_path(there[-1])
-        header = checkpoint.read_header(path, checkpoint.AGENTS_FORMAT)
-        agent = self._described()
+        agent = self._described(1)
         supports = agent.value_support, agent.reward_support
-        return Watch(supports, self.agents, header.get("seen")).clipped()
+        headers = [
+            checkpoint.read_header(block.checkpoint_path(there[-1]), checkpoint.AGENTS_FORMAT)
+            for block in self.run.blocks()
+        ]
+        seen = [header["seen"] for header in headers if "seen" in header]
+        joined = {
+            name: list(itertools.chain.from_iterable(of[name] for of in seen))
+            for name in (*COUNTED, *GREATEST)
+        }
+        return Watch(supports, range(self.agents), joined if seen else None).clipped()
 
     def settings(self) -> dict[str, Any]:
         settings = to_dict(self.config)
         del settings["evaluate"], settings["experiments"]
+        # A run may grow; what its agents are does not depend on how many there are.
+        del settings["train"]["agents"], settings["train"]["block"]
         return settings
 
 

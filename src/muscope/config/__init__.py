@@ -5,7 +5,15 @@ from muscope.config.environment import EnvironmentConfig, HostConfig
 from muscope.config.evaluate import EvaluateConfig
 from muscope.config.learning import LossConfig, OptimiserConfig, ReplayConfig
 from muscope.config.network import NetworkConfig
-from muscope.config.run import FREE, Config, from_dict, trained_alike, training_dict
+from muscope.config.run import (
+    FREE,
+    Config,
+    from_dict,
+    is_steady,
+    made_of,
+    trained_alike,
+    training_dict,
+)
 from muscope.config.search import SearchConfig
 from muscope.config.train import TrainConfig
 
@@ -24,6 +32,8 @@ __all__ = [
     "TrainConfig",
     "differences",
     "from_dict",
+    "is_steady",
+    "made_of",
     "to_dict",
     "trained_alike",
     "training_dict",

@@ -74,19 +74,50 @@ def refuse_undiscount(name: str, depth: int, discount: float) -> None:
         )
 
 
-FREE = ("preset", "evaluate", "experiments", "environment.options.host", "train.save_seconds")
+FREE = (
+    *("preset", "evaluate", "experiments", "environment.options.host"),
+    *("train.save_seconds", "train.agents", "train.block"),
+)
 """Settings that may change within a run, because its checkpoints do not depend on them."""
+MADE_OF = ("train.checkpoints", "train.rounds_per_call")
+"""Settings that trained parameters depend on through the rounds of a call alone."""
 
 
 def training_dict(config: Config) -> dict[str, Any]:
     """The settings that trained parameters depend on: all but :data:`FREE`."""
     values = to_dict(config)
     for name in FREE:
-        *path, last = name.split(".")
-        section = values
-        for part in path:
-            section = section[part]
-        section.pop(last, None)
+        _drop(values, name)
+    return values
+
+
+def _drop(values: dict[str, Any], name: str) -> None:
+    *path, last = name.split(".")
+    for part in path:
+        values = values[part]
+    values.pop(last, None)
+
+
+def is_steady(config: Config) -> bool:
+    """Whether nothing in training follows how long it is to be, so that it can be prolonged."""
+    return (
+        config.optimiser.final_fraction == 1.0
+        and len(set(config.train.temperatures)) == 1
+        and (config.replay.priority_exponent == 0.0 or config.replay.importance_exponent == 1.0)
+    )
+
+
+def made_of(config: Config) -> dict[str, Any]:
+    """What a run must have in common with its checkpoints: :func:`training_dict`, with what
+    follows from a call's rounds instead of the settings that they follow from, and without the
+    number of steps if nothing else depends on it.
+    """
+    values = training_dict(config)
+    for name in MADE_OF:
+        _drop(values, name)
+    values["train"]["rounds of a call"] = config.train.call_rounds
+    if is_steady(config):
+        _drop(values, "train.steps")
     return values
 
 
@@ -95,7 +126,7 @@ def trained_alike(written: dict[str, Any], config: Config) -> bool:
     that have been added since have their defaults.
     """
     try:
-        return training_dict(from_dict(written)) == training_dict(config)
+        return made_of(from_dict(written)) == made_of(config)
     except ConfigError:
         return False
 

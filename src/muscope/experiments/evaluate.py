@@ -159,18 +159,20 @@ def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
 
 
 def _examine_blocks(lab: Lab, work: Sequence[_Work], bar: tqdm) -> None:
-    """All agents, block by block, through some experiments."""
-    subject = lab.subject
-    size = block_size(subject, lab.evaluate.agents_at_once)
-    for first in range(0, subject.agents, size):
-        agents = range(first, min(first + size, subject.agents))
-        # The last agent fills up the block, so that one compiled program serves all.
-        block = lab.block([*agents, *[agents[-1]] * (size - len(agents))])
-        for piece in work:
-            bar.set_description(piece.plan.experiment.name, refresh=False)
-            for done in piece.examine(block, agents):
-                bar.update(done)
-            piece.gather()
+    """All agents, some at once, through some experiments; never agents of two blocks at once, so
+    that what comes out for a block does not depend on the others.
+    """
+    for trained in lab.subject.blocks:
+        size = block_size(len(trained), lab.evaluate.agents_at_once)
+        for first in range(trained.start, trained.stop, size):
+            agents = range(first, min(first + size, trained.stop))
+            # The last agent fills up the block, so that one compiled program serves all.
+            block = lab.block([*agents, *[agents[-1]] * (size - len(agents))])
+            for piece in work:
+                bar.set_description(piece.plan.experiment.name, refresh=False)
+                for done in piece.examine(block, agents):
+                    bar.update(done)
+                piece.gather()
 
 
 class _Work:
@@ -195,7 +197,7 @@ class _Work:
 
         def kept(cell: Cell, look: Callable[[Path], dict[str, str]]) -> bool:
             paths = (self.folder.cell_path(name, cell.name) for name in self.files)
-            return all(look(p).get("mark") == self.marks[cell.step] for p in paths)
+            return all(look(p).get("mark") == self.marks[cell] for p in paths)
 
         left = {cell for cell in self.cells if not kept(cell, tables.about)}
         if self._is_whole():
@@ -239,7 +241,7 @@ class _Work:
                     rows = sound.slice((agent - agents[0]) * height, height)
                     path = self.folder.cell_path(schema.name, Cell(step, agent).name)
                     about = {
-                        "mark": self.marks[step],
+                        "mark": self.marks[Cell(step, agent)],
                         "devices": runtime.devices(),
                         "diverged": "" if block.lab.sound(agent, step) else "yes",
                     }
@@ -312,10 +314,9 @@ def shared(experiment: Experiment, evaluate: Mapping[str, Any]) -> dict[str, Any
     return {name: evaluate[name] for name in names}
 
 
-def marks(subject: Subject, plan: Plan) -> dict[int, str]:
-    """Per step, what a cell's rows depend on: the agents, the subject's and the settings."""
+def marks(subject: Subject, plan: Plan) -> dict[Cell, str]:
+    """What each cell's rows depend on: the agents of its block, the subject's and the settings."""
     experiment = plan.experiment
-    digests = {step: subject.digest(step) for step in plan.steps}
     fixed = {
         "muscope": __version__,
         "revision": experiment.revision,
@@ -323,26 +324,29 @@ def marks(subject: Subject, plan: Plan) -> dict[int, str]:
         "evaluate": shared(experiment, to_dict(plan.evaluate)),
         "settings": to_dict(plan.settings),
     }
-    return {
-        step: json.dumps(
-            {
-                **fixed,
-                "step": step,
-                "temperature": subject.temperature(step),
-                "agents": digests if experiment.across else digests[step],
-            },
-            sort_keys=True,
-        )
-        for step in plan.steps
-    }
+    found = {}
+    for block in subject.blocks:
+        digests = {step: subject.digest_of(step, block) for step in plan.steps}
+        for step in plan.steps:
+            mark = json.dumps(
+                {
+                    **fixed,
+                    "step": step,
+                    "temperature": subject.temperature(step),
+                    "agents": digests if experiment.across else digests[step],
+                },
+                sort_keys=True,
+            )
+            found.update({Cell(step, agent): mark for agent in block})
+    return found
 
 
-def whole(by_step: Mapping[int, str]) -> str:
-    """The mark of a table of all steps."""
-    return "\n".join(by_step.values())
+def whole(by_cell: Mapping[Cell, str]) -> str:
+    """The mark of a table of all cells."""
+    return "\n".join(dict.fromkeys(by_cell.values()))
 
 
-def is_current(folder: Folder, experiment: Experiment, by_step: Mapping[int, str]) -> bool:
+def is_current(folder: Folder, experiment: Experiment, by_cell: Mapping[Cell, str]) -> bool:
     """Whether an experiment's tables were made from these agents with these settings.
 
     Raises:
@@ -350,4 +354,4 @@ def is_current(folder: Folder, experiment: Experiment, by_step: Mapping[int, str
 
     """
     made = (tables.read(folder.table_path(name)).schema for name in experiment.files)
-    return all(tables.metadata(schema).get("mark") == whole(by_step) for schema in made)
+    return all(tables.metadata(schema).get("mark") == whole(by_cell) for schema in made)

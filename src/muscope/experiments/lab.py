@@ -60,18 +60,17 @@ class OnPolicy(NamedTuple):
 
 
 def block_size(
-    subject: Subject, wanted: int = 0, devices: Sequence[jax.Device] | None = None
+    population: int, wanted: int = 0, devices: Sequence[jax.Device] | None = None
 ) -> int:
     """Agents in one call: a multiple of the devices that share them.
 
     Args:
-        subject: whose agents.
+        population: how many agents there are.
         wanted: ``evaluate.agents_at_once``.
         devices: this machine's by default.
 
     """
     devices = jax.local_devices() if devices is None else devices
-    population = subject.agents
     count = min(len(devices), population, wanted or population)
     if not wanted:
         wanted = 4 * count if devices[0].platform == "cpu" else population

@@ -103,7 +103,7 @@ def report(folder: Folder) -> None:
     own = _own_settings(folder, made)
     pictures = [_draw(folder, experiment, own[experiment.name]) for experiment in made]
     devices = {tables.told(folder.table_path(e.name)).get("devices", "") for e in made}
-    log = metrics.read(folder.metrics_path)
+    logs = [metrics.read(path) for path in folder.metrics_paths()]
     page = _TEMPLATES.get_template("report.html").render(
         environment=settings["environment"],
         preset=settings["preset"],
@@ -114,8 +114,8 @@ def report(folder: Folder) -> None:
         film=_film(folder),
         claims=judge(folder).select(_CLAIMS).to_pylist(),
         returns=_returns(folder),
-        training=_training(log, json.loads(settings["config"])),
-        damaged_lines=log.damaged,
+        training=_training(logs, json.loads(settings["config"])),
+        damaged_lines=sum(log.damaged for log in logs),
         settings=_settings(folder, made),
         made_by=origin.made_by,
         devices=" and ".join(sorted(devices - {""})),
@@ -141,7 +141,11 @@ def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
         for name, config in configs.items()
     }
     for name, settings in agents.items():
-        different = differences(agents[made[0].name], settings)
+        different = [
+            words
+            for words in differences(agents[made[0].name], settings)
+            if not words.startswith(("train.checkpoints ", "train.steps "))  # A run may grow.
+        ]
         if different:
             raise RunError(
                 f"{folder.table_path(name)} and {folder.table_path(made[0].name)} are of different "
@@ -236,15 +240,18 @@ def _pm(summary: Summary) -> str:
     return f"{summary.mean:.1f} ± {summary.standard_error:.1f}"
 
 
-def _training(log: metrics.Log, config: dict[str, Any]) -> dict[str, str]:
-    """What training took, from a run's log; nothing for agents that muscope did not train."""
-    if not log.entries:
+def _training(logs: Sequence[metrics.Log], config: dict[str, Any]) -> dict[str, str]:
+    """What training took, from the logs of a run's blocks; nothing for agents that muscope did not
+    train.
+    """
+    last = [log.entries[-1] for log in logs if log.entries]
+    if not last:
         return {}
-    last = log.entries[-1]
+    rounds = max(entry["rounds"] for entry in last)
     return {
-        "training steps, per agent": f"{last['step']:,}",
-        "environment steps, per agent": f"{last['rounds'] * config['train']['lanes']:,}",
-        "training time, all agents": f"{last['seconds']:.0f} s",
+        "training steps, per agent": f"{max(entry['step'] for entry in last):,}",
+        "environment steps, per agent": f"{rounds * config['train']['lanes']:,}",
+        "training time, all agents": f"{sum(entry['seconds'] for entry in last):.0f} s",
     }
 
 

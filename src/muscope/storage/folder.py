@@ -23,7 +23,12 @@ from muscope.storage.checkpoint import is_leftover, naming
 
 def holds_nothing(path: Path) -> bool:
     """Whether a directory has nothing in it but what a process that was killed leaves."""
-    return path.is_dir() and all(p.name == ".lock" or is_leftover(p) for p in path.iterdir())
+    return path.is_dir() and all(is_lock(p) or is_leftover(p) for p in path.iterdir())
+
+
+def is_lock(path: Path) -> bool:
+    """Whether a file is one that a lock is held on; it stays when the lock is let go."""
+    return path.name.startswith(".") and path.name.endswith("lock")
 
 
 class Folder:
@@ -33,15 +38,19 @@ class Folder:
         self.path = Path(path)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory for writing.
+    def lock(self, what: str = "") -> Iterator[None]:
+        """Hold the directory for writing, and clear away what killed writers have left.
+
+        Args:
+            what: a part of it, which is held apart from the rest and has files in the directory
+                itself and in ``checkpoints/`` only.
 
         Raises:
             RunError: another process holds it.
 
         """
         # A lock of the operating system's: it ends with the process, however that ends.
-        file = self.path / ".lock"
+        file = self.path / f".{what}{'.' * bool(what)}lock"
         with naming(file):
             try:
                 held = FileLock(file, timeout=0).acquire()
@@ -50,8 +59,10 @@ class Folder:
                     f"{self.path} is in use by another process; wait for it or stop it."
                 ) from error
         with held:
-            for leftover in filter(is_leftover, self.path.rglob(".*.tmp")):
-                leftover.unlink()
+            places = [self.path, self.path / "checkpoints"]
+            own = [path for place in places for path in place.glob(".*.tmp")]
+            for leftover in filter(is_leftover, own if what else self.path.rglob(".*.tmp")):
+                leftover.unlink(missing_ok=True)
             yield
 
     @property
@@ -65,6 +76,11 @@ class Folder:
     @property
     def metrics_path(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    def metrics_paths(self) -> tuple[Path, ...]:
+        """The training logs of all blocks that are there."""
+        further = sorted(self.path.glob("blocks/*/metrics.jsonl"))
+        return tuple(path for path in (self.metrics_path, *further) if path.exists())
 
     def cell_path(self, table: str, cell: str) -> Path:
         return self.path / "cells" / table / f"{cell}.parquet"

@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from muscope.config import Config, differences, from_dict, to_dict, training_dict
+from muscope.config import Config, differences, from_dict, is_steady, made_of, to_dict
 from muscope.errors import ConfigError, RunError, nearest
 from muscope.storage import json_file
+from muscope.storage.block import BLOCKS, Block, Trained, blocks
 from muscope.storage.checkpoint import write_atomically
-from muscope.storage.folder import Folder, holds_nothing
+from muscope.storage.folder import holds_nothing, is_lock
 
 AnyRun = TypeVar("AnyRun", bound="Run")
 
 
-class Run(Folder):
-    """Paths and config of one run.  Create with :meth:`create` or :meth:`open`."""
+class Run(Trained):
+    """Paths and config of one run.  Create with :meth:`create` or :meth:`open`.
+
+    The paths of what training writes are its first block's.
+    """
 
     def __init__(self, path: Path, config: Config):
         super().__init__(path)
@@ -37,7 +41,8 @@ class Run(Folder):
         """A new run, not yet written, or the existing one if it has the same training settings.
 
         Settings that checkpoints do not depend on replace those of the existing run in memory
-        only: its ``config.json`` keeps what it was made with.
+        only: its ``config.json`` keeps what it was made with.  More agents and further checkpoints
+        than it has may be asked for, and more steps if nothing in training follows their number.
 
         Raises:
             RunError: the directory holds a run with other settings, or other files.
@@ -47,20 +52,20 @@ class Run(Folder):
         file = path / "config.json"
         if file.exists():
             run = cls.open(path)
-            different = differences(training_dict(run.config), training_dict(config))
-            if different:
-                raise RunError(
-                    f"{path} holds a run with other settings: {'; '.join(different[:5])}. "
-                    "Choose another --out, or repeat the run's own settings to resume it."
-                )
+            _refuse_another(run, config)
             experiments = {**run.config.experiments, **config.experiments}
+            train = dataclasses.replace(config.train, block=run.config.train.block)
             run.config = dataclasses.replace(
-                config, preset=run.config.preset, experiments=experiments
+                config, preset=run.config.preset, experiments=experiments, train=train
             )
             return run
         if path.exists() and not holds_nothing(path):
             raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
-        return cls(path, config)
+        size = config.train.block or config.train.agents
+        return cls(
+            path,
+            dataclasses.replace(config, train=dataclasses.replace(config.train, block=size)),
+        )
 
     @classmethod
     def open(cls: type[AnyRun], path: str | Path) -> AnyRun:
@@ -83,14 +88,6 @@ class Run(Folder):
         """Write ``config.json``; hold the lock if the run exists already."""
         write_atomically(self.path / "config.json", json_file.encoded(to_dict(self.config)))
 
-    @property
-    def state_path(self) -> Path:
-        return self.path / "state.safetensors"
-
-    @property
-    def diverged_path(self) -> Path:
-        return self.path / "diverged.safetensors"
-
     @contextlib.contextmanager
     def begin(self) -> Iterator[None]:
         """Hold the directory, made if it is not there, for training.
@@ -105,39 +102,118 @@ class Run(Folder):
         made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
-            new = not (self.path / "config.json").exists()
-            if new:  # What was asked of an existing run is not what it was made with.
-                self.save_config()
+            new = self.write_down()
             try:
                 yield
             except BaseException:
-                if new and not self.metrics_path.exists():
+                if new and not any(block.metrics_path.exists() for block in self.blocks()):
                     self._discard(made)
                 raise
 
+    @contextlib.contextmanager
+    def begin_part(self) -> Iterator[None]:
+        """As :meth:`begin`, for a process that trains some blocks while others train the rest.
+
+        Raises:
+            RunError: another process is slow to write the config.
+
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for patience in reversed(range(100)):  # Many may begin at once.
+            try:
+                with self.lock("config"):
+                    self.write_down()
+                break
+            except RunError:
+                if not patience:
+                    raise
+                time.sleep(0.1)
+        yield
+
+    def write_down(self) -> bool:
+        """Make ``config.json``, or note in it how far the run is to grow; whether it is new.
+
+        What else was asked of an existing run is not what it was made with.
+        """
+        if not (self.path / "config.json").exists():
+            self.save_config()
+            return True
+        kept = type(self).open(self.path)
+        train = self.config.train
+        grown = dataclasses.replace(
+            kept.config.train, agents=train.agents, steps=train.steps, checkpoints=train.checkpoints
+        )
+        if grown != kept.config.train:
+            kept.config = dataclasses.replace(kept.config, train=grown)
+            kept.save_config()
+        return False
+
     def _discard(self, directory: bool) -> None:
         """Remove what the start of a training has written, and its directory if that made it."""
-        for path in (self.path / "config.json", *map(self.checkpoint_path, self.steps())):
+        places = [place for block in self.blocks() for place in (block.path / "checkpoints",)]
+        for path in (self.path / "config.json", *(p for at in places for p in at.glob("*"))):
             path.unlink(missing_ok=True)
+        folders = [*places, *(block.path for block in self.blocks()), self.path / BLOCKS]
         if directory:
-            (self.path / ".lock").unlink(missing_ok=True)
-        for folder in (self.path / "checkpoints", *([self.path] if directory else [])):
+            folders.append(self.path)
+            for path in filter(is_lock, self.path.rglob(".*")):
+                path.unlink(missing_ok=True)
+        for folder in dict.fromkeys(folders):
             with contextlib.suppress(OSError):  # It was never made, or holds somebody's files.
-                folder.rmdir()
+                if folder != self.path or directory:
+                    folder.rmdir()
 
-    def checkpoint_path(self, step: int) -> Path:
-        return self.path / "checkpoints" / f"step-{step:08d}.safetensors"
+    def blocks(self) -> tuple[Block, ...]:
+        """Its blocks of agents, begun or to come.
+
+        Raises:
+            CheckpointError: what is there cannot be read.
+
+        """
+        train = self.config.train
+        return blocks(self.path, train.agents, train.block or train.agents)
 
     def steps(self) -> tuple[int, ...]:
-        """Training steps that have a checkpoint, sorted."""
-        names = (
-            re.fullmatch(r"step-(\d+)", p.stem) for p in self.path.glob("checkpoints/*.safetensors")
-        )
-        return tuple(sorted(int(match[1]) for match in names if match))
+        """Training steps at which all agents have a checkpoint, sorted."""
+        there = [set(block.steps()) for block in self.blocks()]
+        return tuple(sorted(set.intersection(*there)))
 
     def missing_steps(self) -> tuple[int, ...]:
-        """Steps of the schedule that have no checkpoint yet."""
+        """Steps of the schedule at which some agents have no checkpoint yet."""
         return tuple(s for s in self.config.train.schedule if s not in self.steps())
+
+
+def _refuse_another(run: Run, config: Config) -> None:
+    """Raise if a run is not the beginning of what a config asks for.
+
+    Raises:
+        RunError: it has other settings, or more than is asked for.
+
+    """
+    old, new = run.config.train, config.train
+    different = differences(made_of(run.config), made_of(config))
+    if different:
+        hint = ""
+        if old.steps != new.steps and not is_steady(config):
+            hint = (
+                " Learning rate, temperatures and importance exponent follow train.steps, so more "
+                "steps would be another training; it can be prolonged only with "
+                "optimiser.final_fraction 1, equal train.temperatures and "
+                "replay.importance_exponent 1."
+            )
+        raise RunError(
+            f"{run.path} holds a run with other settings: {'; '.join(different[:5])}. "
+            f"Choose another --out, or repeat the run's own settings to resume it.{hint}"
+        )
+    if new.agents < old.agents or not set(old.schedule) <= {*new.schedule, *new.checkpoints}:
+        raise RunError(
+            f"{run.path} has {old.agents} agents and checkpoints {list(old.schedule)}; it can be "
+            f"given more, not fewer. Choose another --out, or repeat the run's own settings."
+        )
+    if new.block not in (0, old.block, old.agents) and old.block:
+        raise RunError(
+            f"{run.path} has blocks of {old.block} agents; repeat --train.block {old.block}."
+        )
 
 
 def _neighbours(path: Path) -> str:

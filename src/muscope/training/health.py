@@ -7,7 +7,7 @@ training.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -89,19 +89,23 @@ class Watch:
 
     Args:
         supports: of the heads, (value, reward).
-        agents: P.
+        agents: their numbers.
         seen: :attr:`seen` of an earlier part of the training; none at its beginning.
 
     """
 
     def __init__(
-        self, supports: tuple[Support, Support], agents: int, seen: Mapping[str, Any] | None = None
+        self,
+        supports: tuple[Support, Support],
+        agents: Sequence[int],
+        seen: Mapping[str, Any] | None = None,
     ):
         self.value_support, self.reward_support = supports
+        self.agents = list(agents)
         self.seen: dict[str, Any] = {
             "diverged": {},
-            **{name: [0] * agents for name in COUNTED},
-            **{name: [0.0] * agents for name in GREATEST},
+            **{name: [0] * len(self.agents) for name in COUNTED},
+            **{name: [0.0] * len(self.agents) for name in GREATEST},
             **(seen or {}),
         }
         """Plain JSON: the step at which agents diverged, by number, and per agent the rows, those
@@ -123,8 +127,8 @@ class Watch:
 
         """
         for what in ("observations", "rewards"):
-            broken = np.flatnonzero(~np.asarray(getattr(now, what)))
-            if len(broken):
+            broken = self._numbers(~np.asarray(getattr(now, what)))
+            if broken:
                 raise DivergedError(
                     f"training stopped at step {step}: the environment gave {_agents(broken)} "
                     f"{what} that are not finite numbers. Mend the environment (a division by "
@@ -133,11 +137,15 @@ class Watch:
         self._note_diverged(now, metrics, step)
         self._note_clipped(now)
 
+    def _numbers(self, which: np.ndarray) -> list[int]:
+        """The agents that a mask [P] names."""
+        return [self.agents[i] for i in np.flatnonzero(which)]
+
     def _note_diverged(self, now: Health, metrics: RoundMetrics, step: int) -> None:
         losses = (metrics.policy_loss, metrics.value_loss, metrics.reward_loss)
         sound = np.asarray(now.parameters) & np.isfinite([np.asarray(x) for x in losses]).all(0)
         known = self.seen["diverged"]
-        new = [agent for agent in np.flatnonzero(~sound) if str(agent) not in known]
+        new = [agent for agent in self._numbers(~sound) if str(agent) not in known]
         known.update({str(agent): step for agent in new})
         if not new:
             return

@@ -23,12 +23,25 @@ class Population:
 
     The agents' axis is split over as many local devices as divide P; each device runs
     its agents' program without communication.
+
+    Args:
+        config: of the run.
+        devices: this machine's by default.
+        agents: their numbers, a block of the run's; all by default.  Another block of as many may
+            take their place, with the same compiled programs.
+
     """
 
-    def __init__(self, config: Config, devices: list[jax.Device] | None = None):
+    def __init__(
+        self,
+        config: Config,
+        devices: list[jax.Device] | None = None,
+        agents: range | None = None,
+    ):
         self.config = config
+        self.agents = range(config.train.agents) if agents is None else agents
         self.program = AgentProgram(config)
-        self.mesh = agents_mesh(config.train.agents, devices)
+        self.mesh = agents_mesh(len(self.agents), devices)
         self._device = self.mesh.devices.flat[0]
         self._in_turn = networks.in_turn(config.network, self._device.platform)
 
@@ -61,12 +74,12 @@ class Population:
     def replay_bytes(self) -> int:
         """Bytes of all agents' replays."""
         described = jax.eval_shape(self.program.initial, jax.random.key(0))
-        return self.config.train.agents * nbytes(described.replay)
+        return len(self.agents) * nbytes(described.replay)
 
     def memory(self) -> list[Part]:
         """What training takes of one device's memory; see :mod:`muscope.training.memory`."""
         kept, working = memory.of_one_agent(self.program)
-        agents, devices = self.config.train.agents, self.mesh.size
+        agents, devices = len(self.agents), self.mesh.size
         # CPU devices share one memory.
         shared = self._device.platform == "cpu"
         share = agents if shared else agents // devices
@@ -92,7 +105,7 @@ class Population:
     def agent_keys(self) -> Key[Array, "P"]:
         """Agent i's key depends on the run's seed and on i, not on who trains beside it."""
         root = jax.random.key(self.config.train.seed)
-        return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(self.config.train.agents))
+        return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.asarray(self.agents))
 
     def initial(self) -> AgentState:
         """All agents untrained, [P] in front, laid out over the devices."""

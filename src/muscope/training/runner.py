@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 
 from muscope import runtime
 from muscope.config import trained_alike, training_dict
-from muscope.errors import CheckpointError, DivergedError, Interrupted, RunError
+from muscope.errors import CheckpointError, ConfigError, DivergedError, Interrupted, RunError
 from muscope.interrupt import heard
 from muscope.progress import progress, say
 from muscope.storage import checkpoint
 from muscope.storage import metrics as log
+from muscope.storage.block import Block
 from muscope.storage.provenance import processor
 from muscope.storage.run import Run
 from muscope.training.agent import RoundMetrics
@@ -30,8 +31,8 @@ from muscope.training.population import Population
 WORTH_SAYING = 100e6  # bytes of replay from which on they are announced
 
 
-def train(run: Run) -> None:
-    """Train the run to its last step, from where it stands.
+def train(run: Run, numbers: Sequence[int] | None = None) -> None:
+    """Train the run to its last step, from where it stands, block by block.
 
     Every call of the compiled program ends in a consistent state.  Checkpoints are
     written at their steps and the full state at least every ``train.save_seconds``;
@@ -40,29 +41,54 @@ def train(run: Run) -> None:
 
     A start that fails before its first call is done leaves nothing behind.
 
+    Args:
+        run: to be trained.
+        numbers: which of :meth:`Run.blocks`; other processes may train others meanwhile.  All by
+            default.
+
     Raises:
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         CheckpointError: the saved state is damaged or belongs to another program.
+        ConfigError: there is no such block.
         DivergedError: numbers came that are not finite; see :mod:`muscope.training.health`.
         RunError: another process is working on the run, or the state was written on other devices.
 
     """
     runtime.start()
-    with run.begin():
-        if run.missing_steps():
-            population = Population(run.config, _devices(run))
-            memory = population.refuse_what_does_not_fit()
-            if population.replay_bytes() >= WORTH_SAYING:
+    with run.begin() if numbers is None else run.begin_part(), _stop_requests() as stop:
+        blocks = run.blocks()
+        wrong = sorted(set(numbers or ()) - set(range(len(blocks))))
+        if wrong:
+            raise ConfigError(f"there is no block {wrong[0]}; the run has 0..{len(blocks) - 1}.")
+        chosen = blocks if numbers is None else [blocks[number] for number in sorted({*numbers})]
+        programs: dict[tuple[int, int], Population] = {}
+        for block in chosen:
+            with block.training():
+                _train_block(run, block, programs, stop)
+
+
+def _train_block(
+    run: Run, block: Block, programs: dict[tuple[int, int], Population], stop: list[int]
+) -> None:
+    """Train one block; blocks of equal size share their compiled programs."""
+    schedule = run.config.train.schedule
+    if block.missing_steps(schedule):
+        devices = _devices(block)
+        kind = (len(block.agents), len(devices))
+        if kind not in programs:
+            programs[kind] = Population(run.config, devices, block.agents)
+            memory = programs[kind].refuse_what_does_not_fit()
+            if programs[kind].replay_bytes() >= WORTH_SAYING:
                 print(f"{memory}.", file=sys.stderr)
-            with _stop_requests() as stop:
-                _Training(run, population).go_on(stop)
-        run.state_path.unlink(missing_ok=True)
-        run.diverged_path.unlink(missing_ok=True)
-    if run.missing_steps():
-        raise CheckpointError(f"checkpoints vanished from {run.path} during training; repeat it.")
+        programs[kind].agents = block.agents
+        _Training(run, block, programs[kind]).go_on(stop)
+    block.state_path.unlink(missing_ok=True)
+    block.diverged_path.unlink(missing_ok=True)
+    if block.missing_steps(schedule):
+        raise CheckpointError(f"checkpoints vanished from {block.path} during training; repeat it.")
 
 
-def _devices(run: Run) -> list[jax.Device]:
+def _devices(block: Block) -> list[jax.Device]:
     """Those that share the agents: this machine's, or as many as a saved state was written with,
     because the bits depend on their number.
 
@@ -72,25 +98,25 @@ def _devices(run: Run) -> list[jax.Device]:
 
     """
     here = jax.local_devices()
-    if not run.state_path.exists():
+    if not block.state_path.exists():
         return here
-    header = checkpoint.read_header(run.state_path, checkpoint.STATE_FORMAT)
+    header = checkpoint.read_header(block.state_path, checkpoint.STATE_FORMAT)
     kind, count = header["platform"], header["devices"]
     if kind != here[0].platform:
         raise RunError(
-            f"{run.path} was trained on {kind} so far, this is {here[0].platform}; set "
-            f"JAX_PLATFORMS={kind}, or delete {run.state_path} to start over."
+            f"{block.path} was trained on {kind} so far, this is {here[0].platform}; set "
+            f"JAX_PLATFORMS={kind}, or delete {block.state_path} to start over."
         )
     if count > len(here):
         mend = f"JAX_NUM_CPU_DEVICES={count} (more than cores is fine)" if kind == "cpu" else ""
         raise RunError(
-            f"{run.path} was trained on {count} {kind} devices so far, here are {len(here)}, and "
+            f"{block.path} was trained on {count} {kind} devices so far, here are {len(here)}, and "
             f"its bits depend on that; set {mend or 'more devices free'}, or delete "
-            f"{run.state_path} to start over."
+            f"{block.state_path} to start over."
         )
     if header["processor"] != processor():
         print(
-            f"muscope: {run.path} was trained on '{header['processor']}' so far, this is "
+            f"muscope: {block.path} was trained on '{header['processor']}' so far, this is "
             f"'{processor()}'; the last bits of what follows may differ.",
             file=sys.stderr,
         )
@@ -98,30 +124,30 @@ def _devices(run: Run) -> list[jax.Device]:
 
 
 class _Training:
-    """A run's training under way."""
+    """A block's training under way."""
 
-    def __init__(self, run: Run, population: Population):
-        self.run, self.population = run, population
+    def __init__(self, run: Run, block: Block, population: Population):
+        self.run, self.block, self.population = run, block, population
         self.rounds, self.seconds = 0, 0.0
         """Done, and spent, so far."""
         seen = None
         header = self._saved()
         if header is None:
-            run.metrics_path.unlink(missing_ok=True)
+            block.metrics_path.unlink(missing_ok=True)
             self.state = population.initial()
         else:
             template = jax.eval_shape(population.initial)
-            state, _ = checkpoint.read(run.state_path, template, checkpoint.STATE_FORMAT)
+            state, _ = checkpoint.read(block.state_path, template, checkpoint.STATE_FORMAT)
             self.state = population.place(state)
             self.rounds, self.seconds = header["rounds"], header["seconds"]
             seen = header["seen"]
-            damaged = log.truncate(run.metrics_path, self.rounds)
+            damaged = log.truncate(block.metrics_path, self.rounds)
             if damaged:
                 print(
-                    f"muscope: {run.metrics_path}: {damaged} torn or damaged line(s) dropped.",
+                    f"muscope: {block.metrics_path}: {damaged} torn or damaged line(s) dropped.",
                     file=sys.stderr,
                 )
-        self.watch = Watch(population.supports(), run.config.train.agents, seen)
+        self.watch = Watch(population.supports(), block.agents, seen)
 
     def _saved(self) -> dict[str, Any] | None:
         """The header of the state to go on from, if there is one.
@@ -130,22 +156,22 @@ class _Training:
             CheckpointError: it is damaged, or belongs to other settings or versions.
 
         """
-        run = self.run
-        if not run.state_path.exists():
+        run, block = self.run, self.block
+        if not block.state_path.exists():
             return None
-        header = checkpoint.read_header(run.state_path, checkpoint.STATE_FORMAT)
+        header = checkpoint.read_header(block.state_path, checkpoint.STATE_FORMAT)
         if not trained_alike(header["config"], run.config):
             raise CheckpointError(
-                f"{run.state_path} belongs to other settings; delete it to start over."
+                f"{block.state_path} belongs to other settings; delete it to start over."
             )
         if header["versions"] != checkpoint.versions():
             raise CheckpointError(
-                f"{run.state_path} was written by {header['versions']}, this is "
+                f"{block.state_path} was written by {header['versions']}, this is "
                 f"{checkpoint.versions()}: install those versions, or delete it to start over."
             )
-        if any(step <= header["step"] for step in run.missing_steps()):
+        if any(step <= header["step"] for step in block.missing_steps(run.config.train.schedule)):
             print(
-                f"{run.path}: a checkpoint older than the saved state is missing; starting over.",
+                f"{block.path}: a checkpoint older than the saved state is missing; starting over.",
                 file=sys.stderr,
             )
             return None
@@ -164,7 +190,7 @@ class _Training:
         before, began = self.seconds, time.monotonic()
         saved = began
         schedule = set(train_config.schedule)
-        print(f"{self.run.path}: {self.watch.can_hold()}.", file=sys.stderr)
+        print(f"{self.block.path}: {self.watch.can_hold()}.", file=sys.stderr)
         if self.rounds == 0 and 0 in schedule:
             self._write_agents()
         with progress("train", train_config.steps, "step", self.step) as bar:
@@ -172,7 +198,7 @@ class _Training:
                 last = self.step
                 metrics = self._advance()
                 self.seconds = before + time.monotonic() - began
-                _log(self.run.metrics_path, metrics, self.rounds, self.step, self.seconds)
+                _log(self.block.metrics_path, metrics, self.rounds, self.step, self.seconds)
                 self._look(metrics)
                 at_checkpoint = self.step > last and self.step in schedule
                 if at_checkpoint:
@@ -182,14 +208,14 @@ class _Training:
                 # After the checkpoint: a state must not be newer than a checkpoint that is missing.
                 due = time.monotonic() - saved > train_config.save_seconds
                 if at_checkpoint or due or stop:
-                    self._write_state(self.run.state_path)
+                    self._write_state(self.block.state_path)
                     saved = time.monotonic()
                 if stop:
                     raise Interrupted(
                         f"stopped at training step {self.step}; the same command resumes."
                     )
         for words in self.watch.clipped():
-            print(f"{self.run.path}: {words}.", file=sys.stderr)
+            print(f"{self.block.path}: {words}.", file=sys.stderr)
 
     def _advance(self) -> RoundMetrics:
         self.state, metrics = self.population.advance(self.state, self.rounds)
@@ -206,15 +232,19 @@ class _Training:
         try:
             self.watch.look(self.population.health(self.state), metrics, self.step)
         except DivergedError as error:
-            kept = self.run.diverged_path
+            kept = self.block.diverged_path
             self._write_state(kept)
             raise DivergedError(f"{error}. What it came to is kept in {kept}.") from None
 
     def _write_agents(self) -> None:
+        path, agents = self.block.checkpoint_path(self.step), jax.device_get(self.state.average)
+        if _holds(path, agents):  # Made again on the way to a further one.
+            return
         checkpoint.write(
-            self.run.checkpoint_path(self.step),
-            jax.device_get(self.state.average),
+            path,
+            agents,
             kind=checkpoint.AGENTS_FORMAT,
+            agents=[self.block.agents.start, len(self.block.agents)],
             step=self.step,
             config=training_dict(self.run.config),
             seen=self.watch.seen,
@@ -226,6 +256,7 @@ class _Training:
             path,
             self.state,
             kind=checkpoint.STATE_FORMAT,
+            agents=[self.block.agents.start, len(self.block.agents)],
             step=self.step,
             config=training_dict(self.run.config),
             rounds=self.rounds,
@@ -235,6 +266,18 @@ class _Training:
             platform=mesh.devices.flat[0].platform,
             processor=processor(),
         )
+
+
+def _holds(path: Path, agents: Any) -> bool:
+    """Whether a checkpoint is there and has these very parameters."""
+    if not path.exists():
+        return False
+    try:
+        there, _ = checkpoint.read(path, agents, checkpoint.AGENTS_FORMAT)
+    except CheckpointError:
+        return False  # Damaged: it is written again.
+    pairs = zip(jax.tree.leaves(there), jax.tree.leaves(agents), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def _log(path: Path, metrics: RoundMetrics, rounds: int, step: int, seconds: float) -> None:
