@@ -264,7 +264,8 @@ def begun(config, path, devices=None):
     """A run with a saved state and nothing else, written on some devices."""
     run = muscope.stages.StudyRun.create(path, config)
     with run.begin():
-        training = runner._Training(run, Population(config, devices))
+        (block,) = run.blocks()
+        training = runner._Training(run, block, Population(config, devices))
         training._write_agents()
         training._advance()
         training._write_state(run.state_path)
@@ -277,8 +278,8 @@ def test_a_state_is_resumed_on_as_many_devices_as_it_was_written_with(tiny, tmp_
     used = []
     build = Population.__init__
 
-    def noting(self, config, devices=None):
-        build(self, config, devices)
+    def noting(self, config, devices=None, agents=None):
+        build(self, config, devices, agents)
         used.append(self.mesh.size)
 
     monkeypatch.setattr(Population, "__init__", noting)

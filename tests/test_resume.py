@@ -142,7 +142,7 @@ def test_a_checkpoint_describes_itself(trained, tiny):
 
 def begun(run):
     """A training of the run at its beginning."""
-    return runner._Training(run, Population(run.config))
+    return runner._Training(run, run.blocks()[0], Population(run.config))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "empty", "missing", "kind"])

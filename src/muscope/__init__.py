@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     )
     from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
     from muscope.presets import preset
-    from muscope.stages import evaluate, examine, film, judge, open_run, report, study, train
+    from muscope.stages import (
+        evaluate,
+        examine,
+        film,
+        judge,
+        merge,
+        open_run,
+        report,
+        study,
+        train,
+    )
     from muscope.subjects import Subject, subject
     from muscope.trained import TrainedAgent
     from muscope.version import __version__
@@ -43,6 +53,7 @@ _HOMES = {
     "film": "stages",
     "from_dict": "config",
     "judge": "stages",
+    "merge": "stages",
     "open_run": "stages",
     "preset": "presets",
     "report": "stages",

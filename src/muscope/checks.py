@@ -50,7 +50,8 @@ def before_writing(
         check_environment(envs.make(to_train.environment))
         check_training(to_train)
         if not roomy:
-            Population(to_train).refuse_what_does_not_fit()
+            size = to_train.train.block or to_train.train.agents
+            Population(to_train, agents=range(size)).refuse_what_does_not_fit()
     elif subject is not None:
         _refuse_unready(subject, plans)
     if subject is not None:

@@ -29,6 +29,7 @@ from muscope.reporting.scenes import scene_of
 from muscope.storage import json_file
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import Folder, holds_nothing
+from muscope.storage.merge import merge as merge_runs
 from muscope.storage.run import Run
 from muscope.subjects import RunSubject, Subject
 from muscope.trained import TrainedAgent
@@ -105,8 +106,16 @@ def resolved(config: Config) -> Config:
     "lower train.agents, replay.capacity, train.lanes, train.batch_size or search.simulations",
 )
 @host_errors()
-def train(config: Config, out: str | Path) -> StudyRun:
+def train(config: Config, out: str | Path, blocks: Sequence[int] | None = None) -> StudyRun:
     """Train, or resume training, in the directory ``out``; does nothing if it is finished.
+
+    A run that is there is given more agents or further checkpoints if the config asks for them.
+
+    Args:
+        config: all settings.
+        out: the run's directory.
+        blocks: numbers of the blocks to train; all by default.  Other processes may train others
+            at the same time, in this directory or in one of their own (see :func:`merge`).
 
     Raises:
         ConfigError: the settings cannot be built, or the environment breaks its contract; nothing
@@ -120,8 +129,26 @@ def train(config: Config, out: str | Path) -> StudyRun:
     config = resolved(config)
     checks.before_writing(config, roomy=Path(out).exists())  # The runner looks at what is left.
     run = StudyRun.create(out, config)
-    runner.train(run)
+    runner.train(run, blocks)
     return run
+
+
+def merge(runs: Sequence[Run | str | Path], out: str | Path) -> StudyRun:
+    """Runs of different agents, trained apart with equal settings, as one; what was evaluated of
+    them is kept.
+
+    Args:
+        runs: finished, at least in the blocks that they have begun.
+        out: the new run's directory.
+
+    Raises:
+        RunError: they do not belong together, agents are missing or come twice, or ``out`` is not
+            free.
+        CheckpointError: a checkpoint is damaged.
+
+    """
+    merge_runs([_opened(run) for run in runs], Path(out))
+    return StudyRun.open(out)
 
 
 @host_errors()

@@ -88,19 +88,19 @@ def blocks(path: Path, agents: int, size: int) -> tuple[Block, ...]:
     first = 0
     for block, end in zip([*there, None], ends, strict=True):
         for start in range(first, end, size):
-            found.append(_planned(path, range(start, min(start + size, end))))
+            planned = range(start, min(start + size, end))
+            found.append(Block(block_path(path, planned), planned))
         if block is not None:
             found.append(block)
             first = block.agents.stop
     return tuple(found)
 
 
-def _planned(path: Path, agents: range) -> Block:
-    return Block(path if agents.start == 0 else path / BLOCKS / _name(agents), agents)
-
-
-def _name(agents: range) -> str:
-    return f"agents-{agents.start:04d}-{agents.stop - 1:04d}"
+def block_path(path: Path, agents: range) -> Path:
+    """Where a block of a run lies."""
+    if agents.start == 0:
+        return path
+    return path / BLOCKS / f"agents-{agents.start:04d}-{agents.stop - 1:04d}"
 
 
 def _there(path: Path) -> Iterator[Block]:
