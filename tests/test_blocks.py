@@ -9,6 +9,7 @@ import pytest
 from conftest import tiny_config
 
 import muscope
+from muscope import cli
 from muscope.errors import CheckpointError, ConfigError, RunError
 from muscope.storage import checkpoint, tables
 
@@ -215,3 +216,32 @@ def test_a_block_in_anothers_place_is_refused(at_once, tmp_path):
     shutil.copyfile(first.checkpoint_path(8), second.checkpoint_path(8))
     with pytest.raises(CheckpointError, match=r"holds agents 0\.\.1; its place is for 2\.\.3"):
         run.subject.load(8)
+
+
+def test_the_command_line_trains_parts_and_merges_them(tmp_path, capsys):
+    flags = [
+        *("--agents", "4", "--train.block", "2", "--steps", "24", "--train.checkpoints", "0", "8"),
+        *("--network.width", "8", "--network.latent", "8", "--search.simulations", "4"),
+        *("--replay.capacity", "256", "--replay.start", "16", "--train.lanes", "2"),
+        *("--train.updates-per-round", "2", "--train.batch-size", "8"),
+        *("--loss.unroll", "3", "--loss.n-step", "3", "--train.reanalyse-ratio", "1"),
+    ]
+    parts = [str(tmp_path / f"part-{number}") for number in (0, 1)]
+    for number, part in enumerate(parts):
+        cli.main(["train", "cart-pole", "--out", part, "--blocks", str(number), *flags])
+    cli.main(["merge", *parts, "--out", str(tmp_path / "whole")])
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "whole")
+    run = muscope.open_run(tmp_path / "whole")
+    assert run.steps() == (0, 8, 24)
+    assert [block.agents for block in run.blocks()] == [range(2), range(2, 4)]
+    for arguments, message in (
+        (["merge", *parts], "needs --out"),
+        (["merge", "--out", "x"], "needs RUN first"),
+        (["merge", "nowhere", "--out", "x"], "no run at nowhere"),
+        (["train", "cart-pole", "--out", parts[0], "--blocks", "one", *flags], "must be numbers"),
+        (["train", "cart-pole", "--out", parts[0], "--blocks", "9", *flags], "no block 9"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            cli.main(arguments)
+        assert end.value.code == 1
+        assert message in capsys.readouterr().err

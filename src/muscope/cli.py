@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -24,6 +24,7 @@ SUMMARY = """A microscope for the models that MuZero learns.
 
   muscope study ENV        train a population, examine its checkpoints, write a report
   muscope train ENV        the first stage alone; resumes an interrupted run
+  muscope merge RUN RUN... runs of different agents, trained apart, as one
   muscope evaluate RUN     the second: checkpoints to tables
   muscope examine AGENT    anybody's agent: tables, figures, claims and a report
   muscope claims RUN...    the paper's claims, judged from the tables of one or more runs
@@ -50,6 +51,7 @@ def _dispatch(arguments: list[str]) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "study": _study,
         "train": _train,
+        "merge": _merge,
         "evaluate": _evaluate,
         "examine": _examine,
         "claims": _claims,
@@ -67,7 +69,7 @@ def _dispatch(arguments: list[str]) -> None:
     if name not in commands:
         raise ConfigError(f"unknown command '{name}'.{nearest(name, commands)}")
     runtime.prepare()  # Before anything of the user's may start JAX.
-    computes = name not in ("claims", "report")  # These start devices if they need any.
+    computes = name not in ("claims", "merge", "report")  # These start devices if they need any.
     if computes and not {"-h", "--help"} & set(rest):
         runtime.start()
     commands[name](rest)
@@ -77,14 +79,30 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _Study:
-    """Options of study."""
+class _NewRun:
+    """Options of what makes a run."""
 
     preset: str = "quick"
     """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
     has gpu (one GPU, 25 minutes), environments that nobody has tuned only quick."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run's directory; by default runs/ENV-PRESET-seedSEED."""
+
+
+@dataclass(frozen=True)
+class _Train(_NewRun):
+    """Options of train."""
+
+    blocks: str = "all"
+    """Which blocks of agents (see train.block), by number with commas between; or all.  Other
+    processes may train the others, in the same directory or in one of their own that
+    'muscope merge' puts together."""
+
+
+@dataclass(frozen=True)
+class _Study(_NewRun):
+    """Options of study."""
+
     figures: str = "all"
     """Which figures: numbers or names with commas between, such as 2,3,endings, or your own
     (my_figure.py:EXPERIMENT); or all."""
@@ -115,10 +133,15 @@ def _names(figures: str) -> list[str] | None:
 
 
 OPTIONS = "environment.options"
+AnyNewRun = TypeVar("AnyNewRun", bound=_NewRun)
 
 
-def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str] | None]:
-    """The run's config, its directory and the figures, from a preset with the flags' changes."""
+def _new_run(
+    command: str, arguments: list[str], kind: type[AnyNewRun]
+) -> tuple[Config, Path, AnyNewRun]:
+    """The run's config, its directory and the command's options, from a preset with the flags'
+    changes.
+    """
     environment, rest = _take(arguments, command, "ENV", "|".join(envs.names()))
     environment = environment or "cart-pole"
     options = options_class(environment)
@@ -136,13 +159,13 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str
     if options is not None:
         extra[OPTIONS] = from_dict(base.environment.options, options, OPTIONS)
     parse = flags.parser(
-        _Study(base.preset),
+        kind(base.preset),
         base,
         extra,
         f"muscope {command} {environment}",
         f"Settings of '{environment}', starting from preset '{base.preset}'.",
     )
-    study, config, sections = parse(rest)
+    command_options, config, sections = parse(rest)
     own = sections.pop(OPTIONS, None)
     config = dataclasses.replace(
         config,
@@ -152,8 +175,8 @@ def _new_run(command: str, arguments: list[str]) -> tuple[Config, Path, list[str
         experiments={name: to_dict(settings) for name, settings in sections.items()},
     )
     label = envs.make(config.environment).spec.name.replace(":", "-")
-    default = Path("runs") / f"{label}-{study.preset}-seed{config.train.seed}"
-    return config, study.out or default, _names(study.figures)
+    default = Path("runs") / f"{label}-{command_options.preset}-seed{config.train.seed}"
+    return config, command_options.out or default, command_options
 
 
 def _said(config: Config) -> str:
@@ -181,15 +204,52 @@ def _options_given(options: type[Settings], arguments: list[str]) -> dict[str, A
 
 
 def _study(arguments: list[str]) -> None:
-    config, out, figures = _new_run("study", arguments)
-    print(stages.study(config, out, figures).report_path)
+    config, out, options = _new_run("study", arguments, _Study)
+    print(stages.study(config, out, _names(options.figures)).report_path)
 
 
 def _train(arguments: list[str]) -> None:
-    config, out, figures = _new_run("train", arguments)
-    if figures is not None:
-        raise ConfigError("'train' makes no figures; 'evaluate' takes --figures.")
-    print(stages.train(config, out).path)
+    config, out, options = _new_run("train", arguments, _Train)
+    print(stages.train(config, out, _numbers(options.blocks)).path)
+
+
+def _numbers(words: str) -> list[int] | None:
+    """What ``--blocks`` asks for.
+
+    Raises:
+        ConfigError: it is no list of numbers.
+
+    """
+    if words == "all":
+        return None
+    numbers = [word.strip() for word in words.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise ConfigError(f"--blocks is {words!r}; it must be numbers with commas between, or all.")
+    return [int(number) for number in numbers]
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """Options of merge."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The new run's directory."""
+
+
+def _merge(arguments: list[str]) -> None:
+    helping = bool({"-h", "--help"} & set(arguments))
+    at = next((i for i, a in enumerate(arguments) if a.startswith("-")), len(arguments))
+    options = flags.read(
+        _Merge,
+        arguments[at:],
+        prog="muscope merge RUN RUN...",
+        description="Put runs of different agents, trained apart with equal settings, together.",
+    )
+    if not arguments[:at] and not helping:
+        raise ConfigError("'merge' needs RUN first, as in: muscope merge part-0 part-1 --out whole")
+    if options.out is None:
+        raise ConfigError("'merge' needs --out DIR, a directory that is not there yet.")
+    print(stages.merge(arguments[:at], options.out).path)
 
 
 @dataclass(frozen=True)

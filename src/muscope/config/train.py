@@ -40,7 +40,7 @@ class TrainConfig(Settings):
     """Training steps; one is one gradient update."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=["--seed"])] = 0
     """Seed of the population; agent i's randomness depends on (seed, i) alone."""
-    block: Whole = 0
+    block: Annotated[int, *within(0, 10_000)] = 0
     """Agents that are trained together, in one program and with one saved state; 0 for all that a
     run begins with.  A run grows by blocks, and their agents' bits depend on their size."""
     lanes: Count = 4

@@ -140,7 +140,7 @@ def _refuse(task: str, parts: Sequence[Part], agents: int) -> None:
 def _agents_at_once(subject: Subject, evaluate: EvaluateConfig) -> int:
     """Agents that share one memory while they are examined."""
     devices = jax.local_devices()
-    together = block_size(subject, evaluate.agents_at_once)
+    together = block_size(max(map(len, subject.blocks)), evaluate.agents_at_once)
     shared = devices[0].platform == "cpu"  # CPU devices share one memory.
     used = min(together, len(devices))
     if subject.in_turn:
