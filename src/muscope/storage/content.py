@@ -7,6 +7,7 @@ compression and whether strings are kept in a dictionary do not count.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -14,17 +15,27 @@ import pyarrow as pa
 
 DIGEST = "digest"
 """The entry of a table's metadata that holds the digest, and is not part of it."""
+MADE_BY = "made_by"
+"""The entry of JSON that every table has."""
 FORMAT = {"format": "muscope-table-1"}
-"""Another entry: of tables that must have a digest."""
-_TECHNICAL = (b"ARROW:", b"PARQUET:")  # What the file format adds for itself when it is read.
+"""In it: of tables that must have a digest."""
+_TECHNICAL = (b"ARROW:schema", b"PARQUET:field_id")  # What the file format adds for itself.
 
 
 def is_as_written(table: pa.Table) -> bool:
-    """Whether a table is what its digest says; of older versions', which have none, yes."""
+    """Whether a table is what its digest says.
+
+    Older versions' tables have none.  One that says nothing of what made it, or that it was made
+    with a digest, has lost it.
+
+    Raises:
+        ValueError: what made it is no JSON.
+
+    """
     about = table.schema.metadata or {}
-    if not {DIGEST.encode(), *(name.encode() for name in FORMAT)} & {*about}:
-        return True
-    return about.get(DIGEST.encode()) == digest(table).encode()
+    if DIGEST.encode() in about:
+        return about[DIGEST.encode()] == digest(table).encode()
+    return not {*FORMAT} & {*json.loads(about.get(MADE_BY.encode(), json.dumps(FORMAT)))}
 
 
 def digest(table: pa.Table) -> str:
@@ -49,7 +60,7 @@ def _table(table: pa.Table) -> Iterator[bytes]:
 
 
 def _metadata(about: Mapping[bytes, bytes]) -> Iterable[bytes]:
-    kept = sorted(item for item in about.items() if not item[0].startswith(_TECHNICAL))
+    kept = sorted(item for item in about.items() if item[0] not in _TECHNICAL)
     yield b"%d entries" % len(kept)
     for name, value in kept:
         yield name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import platform
 import subprocess
 from importlib.metadata import version
@@ -34,11 +33,6 @@ def processor() -> str:
         if names:
             return names[0]
     return platform.processor() or platform.machine()
-
-
-def as_json() -> str:
-    """The same as one string of JSON."""
-    return json.dumps(provenance(), sort_keys=True)
 
 
 def _revision() -> str:

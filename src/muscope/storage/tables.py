@@ -63,8 +63,9 @@ def write(path: Path, table: pa.Table, about: Mapping[str, str]) -> None:
             content's digest; ``mark`` says what the rows depend on.
 
     """
-    metadata = {**about, "made_by": provenance.as_json(), **content.FORMAT}
-    table = table.replace_schema_metadata(None)
+    made_by = json.dumps({**provenance.provenance(), **content.FORMAT}, sort_keys=True)
+    metadata = {**about, content.MADE_BY: made_by}
+    table = table.replace_schema_metadata({content.MADE_BY: "{}"})
     if not all(content.is_simple(field.type) for field in table.schema):
         table = _decoded(_encoded(table))  # Parquet has its own ideas of some types.
     metadata[content.DIGEST] = content.digest(table.replace_schema_metadata(metadata))
@@ -91,7 +92,7 @@ def _decoded(data: bytes) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(data), metadata=plain.metadata, read_dictionary=texts)
     table = file.read()
     if not content.is_as_written(table):
-        raise ValueError("it does not match its own digest")
+        raise ValueError("it does not match its own digest, or has lost it")
     types = [schema.field(name).type for name in table.column_names]
     fields = [field.with_type(type_) for field, type_ in zip(table.schema, types, strict=True)]
     return table.cast(pa.schema(fields, table.schema.metadata))
@@ -176,7 +177,7 @@ def origin(path: Path) -> Origin:
     """
     said = told(path)
     try:
-        made_by = json.loads(said["made_by"])
+        made_by = json.loads(said[content.MADE_BY])
         return Origin(int(said["agents"]), int(said["training_steps"]), made_by)
     except (KeyError, ValueError) as error:
         raise RunError(
