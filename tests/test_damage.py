@@ -182,14 +182,14 @@ def test_a_block_of_zeros_anywhere_in_a_table_is_noticed(tmp_path):
     tables.write(path, table, {"mark": "m" * 300})
     whole, rows = path.read_bytes(), damage.rows(tables.read(path))
     noticed = 0
-    for place in range(len(whole) - 512):
+    for place in range(0, len(whole) - 512, 3):
         length = 8 + place % 505
         path.write_bytes(whole[:place] + bytes(length) + whole[place + length :])
         try:
             assert damage.rows(tables.read(path)) == rows, place
         except RunError:
             noticed += 1
-    assert noticed > len(whole) // 2
+    assert noticed > 300
 
 
 def test_a_damaged_cell_is_made_anew(kept, capsys):
