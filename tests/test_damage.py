@@ -63,7 +63,6 @@ def test_the_benchmark_sees_what_it_should():
     assert damage.outcome([(lambda: 1, 1)]) == "harmless"
     assert damage.outcome([(lambda: 1, 2)]) == "silent"
     assert damage.outcome([(lambda: raises(RunError("delete it")), 1)]) == "noticed"
-    assert damage.outcome([(lambda: raises(RunError("two\nlines")), 1)]) == "crash"
     assert damage.outcome([(lambda: raises(UnicodeError()), 1), (lambda: 1, 1)]) == "crash"
     assert damage.outcome([(lambda: raises(RunError("delete it")), 1), (lambda: 1, 2)]) == "silent"
 

@@ -189,7 +189,6 @@ def _read(path: Path, kind: str, arrays: bool) -> tuple[dict[str, Any], dict[str
 
 
 def _damaged(path: Path, reason: str) -> CheckpointError:
-    reason = " ".join(reason.split())
     return CheckpointError(
         f"{path} is damaged ({reason}). Restore it, or delete it: 'muscope train' with the run's "
         "settings makes it again."

@@ -114,9 +114,8 @@ def read(path: Path) -> pa.Table:
     try:
         return _decoded(data)
     except Exception as error:  # Of no common kind: what decoders meet in damaged data varies.
-        reason = " ".join(str(error).split())
         raise RunError(
-            f"{path} is damaged ({reason}); delete it, and 'muscope evaluate' or 'muscope examine' "
+            f"{path} is damaged ({error}); delete it, and 'muscope evaluate' or 'muscope examine' "
             "makes it anew."
         ) from error
 
