@@ -105,6 +105,14 @@ class Subject(abc.ABC):
         """As :meth:`digest`, of one of :attr:`blocks`."""
         return self.digest(step)
 
+    def load_block(self, step: int, block: range) -> Agent:
+        """As :meth:`load`, of one of :attr:`blocks`."""
+        return self.load(step)
+
+    def block_of(self, agent: int) -> range:
+        """Which of :attr:`blocks` an agent belongs to."""
+        return next(block for block in self.blocks if agent in block)
+
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
         """What is known of it as JSON, for the record."""
@@ -193,8 +201,11 @@ class RunSubject(Subject):
         return jax.eval_shape(lambda key: networks.build(config, spec, key), jax.random.key(0))
 
     def load(self, step: int) -> Agent:
-        parts = [self._load(block, step) for block in self.run.blocks()]
+        parts = [self.load_block(step, block) for block in self.blocks]
         return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
+
+    def load_block(self, step: int, block: range) -> Agent:
+        return self._load(self._block(block), step)
 
     def _load(self, block: Block, step: int) -> Agent:
         config, path = self.config, block.checkpoint_path(step)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from muscope import runtime
 from muscope.config import EvaluateConfig, Settings, to_dict
@@ -127,12 +126,19 @@ def asked(folder: Folder, experiment: Experiment) -> Asked | None:
     return Asked(**json.loads(written[0] or ""))
 
 
+class Piece(NamedTuple):
+    """Cells of one experiment at one checkpoint that are computed together."""
+
+    experiment: str
+    step: int
+    agents: range
+    """Of one block, at most as many as go into one call."""
+
+
 def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     """Fill the tables of the planned experiments; finished cells are skipped.
 
-    Agents are taken in blocks.  A block goes through all experiments of equal shared settings,
-    which share its on-policy states, before the next has its turn.  The folder's lock must be
-    held.
+    The folder's lock must be held.
 
     Raises:
         CheckpointError: agents cannot be read.
@@ -140,48 +146,110 @@ def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
 
     """
     runtime.start()
-    work = [_Work(subject, folder, planned) for planned in plans]
-    for piece in work:
-        piece.announce()
-    for evaluate in dict.fromkeys(plan.evaluate for plan in plans):
-        sharing = [w for w in work if w.plan.experiment.states and w.plan.evaluate == evaluate]
-        played = {cell for piece in sharing for cell in piece.missing()}
-        cost.announce_states(subject, evaluate, len(played))
-    total = sum(len(piece.cells) for piece in work)
-    missing = sum(len(piece.missing()) for piece in work)
-    with progress("evaluate", total, "cell", total - missing) as bar:
-        for evaluate in dict.fromkeys(plan.evaluate for plan in plans):
-            alike = [piece for piece in work if piece.plan.evaluate == evaluate]
-            if any(piece.missing() for piece in alike):
-                _examine_blocks(Lab(subject, evaluate), alike, bar)
-    for piece in work:
-        piece.gather()
+    filling = Filling(subject, folder, plans)
+    filling.announce()
+    pieces = filling.pieces()
+    total = sum(len(piece.agents) for piece in pieces)
+    left = filling.left()
+    with progress("evaluate", total, "cell", total - left) as bar:
+        for piece in pieces:
+            bar.set_description(piece.experiment, refresh=False)
+            bar.update(filling.examine(piece))
+            filling.gather([piece.experiment])
+    filling.gather()
 
 
-def _examine_blocks(lab: Lab, work: Sequence[_Work], bar: tqdm) -> None:
-    """All agents, some at once, through some experiments; never agents of two blocks at once, so
-    that what comes out for a block does not depend on the others.
+class Filling:
+    """The cells of some plans in a folder, to be filled piece by piece.
+
+    Args:
+        subject: who is examined.
+        folder: where.
+        plans: of different experiments.
+        blocks: those of the subject's that are looked at; all by default.
+
     """
-    for trained in lab.subject.blocks:
-        size = block_size(len(trained), lab.evaluate.agents_at_once)
-        for first in range(trained.start, trained.stop, size):
-            agents = range(first, min(first + size, trained.stop))
+
+    def __init__(
+        self,
+        subject: Subject,
+        folder: Folder,
+        plans: Sequence[Plan],
+        blocks: Sequence[range] | None = None,
+    ):
+        self.subject = subject
+        self.blocks = subject.blocks if blocks is None else tuple(blocks)
+        self._work = {
+            plan.experiment.name: _Work(subject, folder, plan, self.blocks) for plan in plans
+        }
+        self._labs: dict[EvaluateConfig, Lab] = {}
+        self._block: tuple[Any, Block] | None = None  # the latest
+
+    def pieces(self) -> list[Piece]:
+        """All pieces.  Agents go through all experiments of equal shared settings, which share
+        their on-policy states, before the next have their turn; never agents of two blocks at
+        once, so that what comes out for a block does not depend on the others.
+        """
+        found = []
+        for evaluate in dict.fromkeys(work.plan.evaluate for work in self._work.values()):
+            alike = [work.plan for work in self._work.values() if work.plan.evaluate == evaluate]
+            for block in self.blocks:
+                size = block_size(len(block), evaluate.agents_at_once)
+                for first in range(block.start, block.stop, size):
+                    agents = range(first, min(first + size, block.stop))
+                    found += [
+                        Piece(plan.experiment.name, step, agents)
+                        for plan in alike
+                        for step in plan.steps
+                    ]
+        return found
+
+    def left(self) -> int:
+        """How many cells are still to be made."""
+        return sum(len(work.left) for work in self._work.values())
+
+    def announce(self) -> None:
+        """Say how long a simulator on the host may be busy, if that is long."""
+        for work in self._work.values():
+            work.announce()
+        for evaluate in dict.fromkeys(work.plan.evaluate for work in self._work.values()):
+            alike = [w for w in self._work.values() if w.plan.evaluate == evaluate]
+            played = {cell for w in alike if w.plan.experiment.states for cell in w.left}
+            cost.announce_states(self.subject, evaluate, len(played))
+
+    def examine(self, piece: Piece) -> int:
+        """Compute and keep the cells of a piece that are missing; returns how many."""
+        work = self._work[piece.experiment]
+        if not work.wanted(piece):
+            return 0
+        return work.examine(self._block_of(piece, work.plan.evaluate), piece)
+
+    def _block_of(self, piece: Piece, evaluate: EvaluateConfig) -> Block:
+        """The piece's agents on the bench; the block before them is dropped."""
+        if evaluate not in self._labs:
+            self._labs = {evaluate: Lab(self.subject, evaluate)}
+        if self._block is None or self._block[0] != (evaluate, piece.agents):
+            trained = len(self.subject.block_of(piece.agents[0]))
+            size = block_size(trained, evaluate.agents_at_once)
             # The last agent fills up the block, so that one compiled program serves all.
-            block = lab.block([*agents, *[agents[-1]] * (size - len(agents))])
-            for piece in work:
-                bar.set_description(piece.plan.experiment.name, refresh=False)
-                for done in piece.examine(block, agents):
-                    bar.update(done)
-                piece.gather()
+            agents = [*piece.agents, *[piece.agents[-1]] * (size - len(piece.agents))]
+            self._block = ((evaluate, piece.agents), self._labs[evaluate].block(agents))
+        return self._block[1]
+
+    def gather(self, experiments: Sequence[str] | None = None) -> None:
+        """Put the tables of experiments together whose cells are all there."""
+        for name in self._work if experiments is None else experiments:
+            self._work[name].gather()
 
 
 class _Work:
     """One plan's cells and tables in a folder."""
 
-    def __init__(self, subject: Subject, folder: Folder, plan: Plan):
+    def __init__(self, subject: Subject, folder: Folder, plan: Plan, blocks: Sequence[range]):
         self.subject, self.folder, self.plan = subject, folder, plan
-        self.marks = marks(subject, plan)
-        self.cells = [Cell(step, agent) for step in plan.steps for agent in range(subject.agents)]
+        self.marks = marks(subject, plan, blocks)
+        agents = [agent for block in blocks for agent in block]
+        self.cells = [Cell(step, agent) for step in plan.steps for agent in agents]
         self.left = self._left()
 
     @property
@@ -213,41 +281,36 @@ class _Work:
             )
         return left | damaged
 
-    def missing(self) -> list[Cell]:
-        """The cells that are still to be made, in order."""
-        return [cell for cell in self.cells if cell in self.left]
-
     def announce(self) -> None:
         """Say how long a simulator on the host may be busy, if that is long."""
-        left = len(self.missing())
+        left = len(self.left)
         if left:
             plan = self.plan
             cost.announce(self.subject, plan.evaluate, plan.experiment, plan.settings, left)
 
-    def examine(self, block: Block, agents: Sequence[int]) -> Iterator[int]:
-        """Compute and keep the block's missing cells, checkpoint by checkpoint."""
-        left = set(self.missing())
-        for step in self.plan.steps:
-            wanted = [agent for agent in agents if Cell(step, agent) in left]
-            if not wanted:
-                continue
-            name = self.plan.experiment.name
-            with said_if_short(f"{name} at training step {step}", LESS):
-                made = self.plan.experiment.run(block, self.plan.settings, step)
-            for schema in self.plan.experiment.tables:
-                height = _rows_per_agent(made, schema.name, block)
-                sound = schema.without(made[schema.name], block.lab.sound)
-                for agent in wanted:
-                    rows = sound.slice((agent - agents[0]) * height, height)
-                    path = self.folder.cell_path(schema.name, Cell(step, agent).name)
-                    about = {
-                        "mark": self.marks[Cell(step, agent)],
-                        "devices": runtime.devices(),
-                        "diverged": "" if block.lab.sound(agent, step) else "yes",
-                    }
-                    tables.write(path, rows, about)
-            self.left -= {Cell(step, agent) for agent in wanted}
-            yield len(wanted)
+    def wanted(self, piece: Piece) -> list[int]:
+        """The agents of a piece whose cells are missing."""
+        return [agent for agent in piece.agents if Cell(piece.step, agent) in self.left]
+
+    def examine(self, block: Block, piece: Piece) -> int:
+        """Compute and keep a piece's missing cells; returns how many."""
+        step, wanted, experiment = piece.step, self.wanted(piece), self.plan.experiment
+        with said_if_short(f"{experiment.name} at training step {step}", LESS):
+            made = experiment.run(block, self.plan.settings, step)
+        for schema in experiment.tables:
+            height = _rows_per_agent(made, schema.name, block)
+            sound = schema.without(made[schema.name], block.lab.sound)
+            for agent in wanted:
+                rows = sound.slice((agent - piece.agents[0]) * height, height)
+                path = self.folder.cell_path(schema.name, Cell(step, agent).name)
+                about = {
+                    "mark": self.marks[Cell(step, agent)],
+                    "devices": runtime.devices(),
+                    "diverged": "" if block.lab.sound(agent, step) else "yes",
+                }
+                tables.write(path, rows, about)
+        self.left -= {Cell(step, agent) for agent in wanted}
+        return len(wanted)
 
     def _about(self) -> dict[str, str]:
         """What the tables say of themselves."""
@@ -314,8 +377,10 @@ def shared(experiment: Experiment, evaluate: Mapping[str, Any]) -> dict[str, Any
     return {name: evaluate[name] for name in names}
 
 
-def marks(subject: Subject, plan: Plan) -> dict[Cell, str]:
-    """What each cell's rows depend on: the agents of its block, the subject's and the settings."""
+def marks(subject: Subject, plan: Plan, blocks: Sequence[range] | None = None) -> dict[Cell, str]:
+    """What each cell's rows depend on: the agents of its block, the subject's and the settings;
+    for some of the subject's blocks, all by default.
+    """
     experiment = plan.experiment
     fixed = {
         "muscope": __version__,
@@ -325,7 +390,7 @@ def marks(subject: Subject, plan: Plan) -> dict[Cell, str]:
         "settings": to_dict(plan.settings),
     }
     found = {}
-    for block in subject.blocks:
+    for block in subject.blocks if blocks is None else blocks:
         digests = {step: subject.digest_of(step, block) for step in plan.steps}
         for step in plan.steps:
             mark = json.dumps(

@@ -93,7 +93,7 @@ class Lab:
         game = subject.environment
         truth = envs.training_view(game) if evaluate.truth == "training" else game
         self.scope = Scope(game, truth, subject.discount, subject.search, evaluate)
-        self.load = functools.lru_cache(maxsize=16)(subject.load)
+        self.load = functools.lru_cache(maxsize=16)(subject.load_block)
         self._finite = functools.lru_cache(maxsize=None)(self._find_finite)
         self._programs: dict[Hashable, Callable[..., Any]] = {}  # the latest last
 
@@ -103,12 +103,13 @@ class Lab:
 
     def sound(self, agent: int, step: int) -> bool:
         """Whether an agent's parameters at a training step are finite: it has not diverged."""
-        return bool(self._finite(step)[agent])
+        block = self.subject.block_of(agent)
+        return bool(self._finite(step, block)[agent - block.start])
 
-    def _find_finite(self, step: int) -> np.ndarray:
-        """[P]"""
-        finite = np.ones(self.subject.agents, bool)
-        for leaf in jax.tree.leaves(self.load(step)):
+    def _find_finite(self, step: int, block: range) -> np.ndarray:
+        """Of a block's agents."""
+        finite = np.ones(len(block), bool)
+        for leaf in jax.tree.leaves(self.load(step, block)):
             if jnp.issubdtype(leaf.dtype, jnp.floating):
                 finite &= np.isfinite(leaf).reshape(len(finite), -1).all(axis=1)
         return finite
@@ -148,6 +149,7 @@ class Block:
     def __init__(self, lab: Lab, agents: Sequence[int]):
         self.lab = lab
         self.agents = tuple(agents)
+        self._trained_with = lab.subject.block_of(self.agents[0])
         self._on_policy: dict[int, OnPolicy] = {}
 
     @property
@@ -167,8 +169,9 @@ class Block:
 
     def at(self, step: int) -> Agent:
         """The block's agents at a training step, [B, ...]."""
-        index = jnp.asarray(self.agents)
-        return jax.tree.map(lambda x: jnp.asarray(x)[index], self.lab.load(step))
+        index = jnp.asarray(self.agents) - self._trained_with.start
+        agents = self.lab.load(step, self._trained_with)
+        return jax.tree.map(lambda x: jnp.asarray(x)[index], agents)
 
     def temperature(self, step: int) -> float:
         """T of Equation 1 at a training step."""
