@@ -24,6 +24,8 @@ FLOORS = (
     ("checks", "presets"),
     ("trained",),
     ("reporting",),
+    ("jobs",),
+    ("cluster",),
     ("doors", "flags", "stages"),
     ("__init__", "cli"),
     ("__main__",),

@@ -38,6 +38,10 @@ class DivergedError(MuscopeError):
     """Training met numbers that are not finite and cannot go on."""
 
 
+class JobError(MuscopeError):
+    """Jobs of a study that failed, while the others went on."""
+
+
 class HostError(MuscopeError):
     """A simulator on the host that failed, or whose worker processes keep dying."""
 

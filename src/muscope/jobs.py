@@ -2,13 +2,15 @@
 
 A job trains one block of agents, examines some agents of one block at one checkpoint, or puts a
 table together.  Each is a pure function of what lies on disk, writes its own files atomically, and
-does nothing if they are there.  The local runner (:func:`run_here`) and Ray
-(:mod:`muscope.cluster`) work through the same list.
+does nothing if they are there.  Ray (:mod:`muscope.cluster`) works through the list on many
+machines; in one process :func:`muscope.training.runner.train` and
+:func:`muscope.experiments.evaluate.fill` go through the same blocks and pieces in the same order.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ from muscope.config import EvaluateConfig, to_dict
 from muscope.config.base import from_dict
 from muscope.errors import RunError, nearest
 from muscope.experiments import registry
-from muscope.experiments.evaluate import Filling, Piece, Plan
+from muscope.experiments.evaluate import Filling, Piece, Plan, pieces_of
 from muscope.storage import json_file
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.run import Run
@@ -47,7 +49,7 @@ def jobs(run: Run, plans: Sequence[Plan]) -> list[Job]:
     blocks = run.blocks()
     training = [Job(f"train-{_span(block.agents)}", (), i) for i, block in enumerate(blocks)]
     found, pieces = list(training), []
-    for piece in Filling.pieces_of(RunSubject(run), plans):
+    for piece in pieces_of(RunSubject(run), plans):
         number = next(i for i, block in enumerate(blocks) if piece.agents[0] in block.agents)
         name = f"{piece.experiment}-{piece.step:08d}-{_span(piece.agents)}"
         pieces.append(Job(name, (training[number].name,), number, piece))
@@ -97,6 +99,18 @@ def write_down(run: Run, plans: Sequence[Plan]) -> None:
     write_atomically(run.path / FILE, json_file.encoded({"plans": request(plans)}))
 
 
+def read(run: Run) -> list[Plan]:
+    """What :func:`write_down` kept.
+
+    Raises:
+        RunError: nothing was, or the file is damaged.
+
+    """
+    if not (run.path / FILE).is_file():
+        raise RunError(f"{run.path} has no {FILE}; 'muscope study ... --runner ray' writes it.")
+    return plans_of(json_file.read(run.path / FILE)["plans"])
+
+
 def execute(run: Run, plans: Sequence[Plan], job: Job) -> None:
     """Do one job.
 
@@ -106,7 +120,7 @@ def execute(run: Run, plans: Sequence[Plan], job: Job) -> None:
 
     """
     if job.piece is not None:
-        _bench(run.path, job.block, _Frozen(request(plans))).examine(job.piece)
+        _bench(run.path, job.block, json.dumps(request(plans))).examine(job.piece)
     elif job.experiment:
         chosen = [plan for plan in plans if plan.experiment.name == job.experiment]
         Filling(RunSubject(run), run, chosen).gather()
@@ -114,31 +128,12 @@ def execute(run: Run, plans: Sequence[Plan], job: Job) -> None:
         runner.train(run, [job.block])
 
 
-class _Frozen(list):
-    """A request that stands for itself in a cache."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(repr(self))
-
-
 @functools.lru_cache(maxsize=1)
-def _bench(path: Path, block: int, asked: _Frozen) -> Filling:
+def _bench(path: Path, block: int, asked: str) -> Filling:
     """A block's cells; jobs that follow each other share programs and on-policy states."""
     run = Run.open(path)
     agents = run.blocks()[block].agents
-    return Filling(RunSubject(run), run, plans_of(asked), [agents])
-
-
-def run_here(run: Run, plans: Sequence[Plan], names: Sequence[str] | None = None) -> None:
-    """Do jobs one after the other in this process; all by default.
-
-    Raises:
-        MuscopeError: one cannot be done.
-
-    """
-    for job in jobs(run, plans):
-        if names is None or job.name in names:
-            execute(run, plans, job)
+    return Filling(RunSubject(run), run, plans_of(json.loads(asked)), [agents])
 
 
 def execute_by_name(path: Path, name: str) -> None:
@@ -149,9 +144,7 @@ def execute_by_name(path: Path, name: str) -> None:
 
     """
     run = Run.open(path)
-    if not (path / FILE).is_file():
-        raise RunError(f"{path} has no {FILE}; 'muscope study ... --runner ray' writes it.")
-    plans = plans_of(json_file.read(path / FILE)["plans"])
+    plans = read(run)
     known = {job.name: job for job in jobs(run, plans)}
     if name not in known:
         raise RunError(f"{path} has no job '{name}'.{nearest(name, known)}")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from muscope import checks, envs, runtime
+from muscope import checks, cluster, envs, runtime
 from muscope.agent import networks
-from muscope.config import Config, EvaluateConfig, differences, to_dict
+from muscope.config import Config, EvaluateConfig, RayConfig, differences, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import ConfigError, RunError, nearest
@@ -305,15 +305,36 @@ def film(
     return path
 
 
-def study(config: Config, out: str | Path, experiments: Sequence[str] | None = None) -> StudyRun:
-    """All stages, each skipping what is already there."""
+def study(
+    config: Config,
+    out: str | Path,
+    experiments: Sequence[str] | None = None,
+    ray: RayConfig | None = None,
+) -> StudyRun:
+    """All stages, each skipping what is already there.
+
+    Args:
+        config: all settings.
+        out: the run's directory.
+        experiments: names; all by default.
+        ray: hands the jobs to a Ray cluster; without it this process does them all.
+
+    Raises:
+        JobError: on a cluster some jobs failed; all others are done.
+
+    """
     runtime.start()
     config = resolved(config)
     planned = RunSubject(Run(Path(out), config))
     plans = cells.plan(planned, config.evaluate, config.experiments, experiments)
     checks.before_writing(config, planned, plans, roomy=Path(out).exists())
-    run = train(config, out)
-    evaluate(run, experiments, _sections(config))
+    if ray is None:
+        run = train(config, out)
+        evaluate(run, experiments, _sections(config))
+    else:
+        run = StudyRun.create(out, config)
+        with run.begin():
+            cluster.run(run, plans, ray)
     if scene_of(envs.make(config.environment)) and not run.film_path.exists():
         film(run)
     report(run)

@@ -1,6 +1,7 @@
 """Settings: one frozen, typed, bounded class per concern.  Nothing here imports JAX."""
 
 from muscope.config.base import Settings, differences, to_dict
+from muscope.config.cluster import RayConfig
 from muscope.config.environment import EnvironmentConfig, HostConfig
 from muscope.config.evaluate import EvaluateConfig
 from muscope.config.learning import LossConfig, OptimiserConfig, ReplayConfig
@@ -26,6 +27,7 @@ __all__ = [
     "LossConfig",
     "NetworkConfig",
     "OptimiserConfig",
+    "RayConfig",
     "ReplayConfig",
     "SearchConfig",
     "Settings",

@@ -135,6 +135,36 @@ class Piece(NamedTuple):
     """Of one block, at most as many as go into one call."""
 
 
+def pieces_of(
+    subject: Subject, plans: Sequence[Plan], blocks: Sequence[range] | None = None
+) -> list[Piece]:
+    """What is to be examined, piece by piece; known before the agents are.
+
+    Agents go through all experiments of equal shared settings, which share their on-policy states,
+    before the next have their turn; never agents of two blocks at once, so that what comes out
+    for a block does not depend on the others.
+
+    Args:
+        subject: whose agents.
+        plans: of different experiments.
+        blocks: those of the subject's that are looked at; all by default.
+
+    """
+    found = []
+    for evaluate in dict.fromkeys(plan.evaluate for plan in plans):
+        alike = [plan for plan in plans if plan.evaluate == evaluate]
+        for block in subject.blocks if blocks is None else blocks:
+            size = block_size(len(block), evaluate.agents_at_once)
+            for first in range(block.start, block.stop, size):
+                agents = range(first, min(first + size, block.stop))
+                found += [
+                    Piece(plan.experiment.name, step, agents)
+                    for plan in alike
+                    for step in plan.steps
+                ]
+    return found
+
+
 def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     """Fill the tables of the planned experiments; finished cells are skipped.
 
@@ -186,23 +216,9 @@ class Filling:
         self._block: tuple[Any, Block] | None = None  # the latest
 
     def pieces(self) -> list[Piece]:
-        """All pieces.  Agents go through all experiments of equal shared settings, which share
-        their on-policy states, before the next have their turn; never agents of two blocks at
-        once, so that what comes out for a block does not depend on the others.
-        """
-        found = []
-        for evaluate in dict.fromkeys(work.plan.evaluate for work in self._work.values()):
-            alike = [work.plan for work in self._work.values() if work.plan.evaluate == evaluate]
-            for block in self.blocks:
-                size = block_size(len(block), evaluate.agents_at_once)
-                for first in range(block.start, block.stop, size):
-                    agents = range(first, min(first + size, block.stop))
-                    found += [
-                        Piece(plan.experiment.name, step, agents)
-                        for plan in alike
-                        for step in plan.steps
-                    ]
-        return found
+        """All pieces; see :func:`pieces_of`."""
+        plans = [work.plan for work in self._work.values()]
+        return pieces_of(self.subject, plans, self.blocks)
 
     def left(self) -> int:
         """How many cells are still to be made."""
