@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import tempfile
 import time
 import warnings
@@ -28,6 +29,8 @@ from muscope.storage.run import Run
 
 BUSY = 5.0
 """Seconds before a job is tried again whose block a dying worker may still hold."""
+PATIENCE = 10.0
+"""Seconds in which a cluster must answer."""
 Files = dict[str, bytes]
 """Contents by path inside a run's directory."""
 
@@ -85,6 +88,7 @@ def _ray(options: RayConfig) -> Iterator[Any]:
     env = {name: os.environ[name] for name in names if name in os.environ}
     # The bits depend on how many devices share the agents, so workers have as many as this process.
     env["JAX_NUM_CPU_DEVICES"] = runtime.devices().split()[0]
+    _refuse_deaf(options.address)
     more = {} if options.address else {"include_dashboard": False}
     try:
         with warnings.catch_warnings():
@@ -98,15 +102,33 @@ def _ray(options: RayConfig) -> Iterator[Any]:
                 **more,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"there is no Ray cluster at ray.address {options.address!r} ({reason}); start one "
-            "with 'ray start --head', or leave ray.address empty."
-        ) from error
+        raise _no_cluster(options.address, str(error).strip().splitlines()[0]) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _refuse_deaf(address: str) -> None:
+    """Raise if nobody listens at a HOST:PORT, for which Ray would wait for minutes.
+
+    Raises:
+        ConfigError: nobody does.
+
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+        except OSError as error:
+            raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"there is no Ray cluster at ray.address {address!r} ({reason}); start one with "
+        "'ray start --head', or leave ray.address empty."
+    )
 
 
 class _Driver:
