@@ -20,8 +20,8 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -61,8 +61,8 @@ def random_states(maker: EmulatorMaker, count: int) -> list[bytes]:
     return snapshots
 
 
-def edges(config: Config) -> None:
-    """Edges per second by the number of workers."""
+def edges(config: Config) -> Iterator[tuple[int, float]]:
+    """The number of workers, and edges per second."""
     atari = from_dict(dict(config.environment.options), AtariConfig)
     maker = EmulatorMaker("breakout", atari.colour == "grey", atari.frame_skip)
     work = [Work(s, i % 4) for i, s in enumerate(random_states(maker, 512))]
@@ -71,11 +71,11 @@ def edges(config: Config) -> None:
         pool = Pool(maker, workers)
         took = seconds(functools.partial(pool.map, work))
         pool.close()
-        print(f"{workers} workers: {len(work) / took:,.0f} edges/s")
+        yield workers, len(work) / took
 
 
-def compiled(config: Config) -> None:
-    """A compiled step of many lanes, computed and remembered."""
+def compiled(config: Config) -> dict[str, float]:
+    """Seconds of a compiled step of one of many lanes, computed and remembered."""
     environment = envs.make(config.environment)
     states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), LANES))
 
@@ -93,20 +93,46 @@ def compiled(config: Config) -> None:
     jax.block_until_ready(walk(states, jax.random.key(1)))
     fresh = time.perf_counter() - start
     known = seconds(lambda: walk(states, jax.random.key(1)))
-    for name, took in (("computed", fresh), ("remembered", known)):
-        print(f"compiled steps, {LANES} lanes, {name}: {1e3 * took / 20 / LANES:.3f} ms per lane")
+    return {"computed": fresh / 20 / LANES, "remembered": known / 20 / LANES}
 
 
-def training(config: Config, rounds: int) -> None:
-    """Rounds without and with updates, and the replay's size."""
-    train = dataclasses.replace(config.train, agents=1, rounds_per_call=1)
+class Round(NamedTuple):
+    """Seconds of a round of training."""
+
+    memory: str
+    """What training takes, in words."""
+    whole: float
+    acting: float
+    """Of it, acting and Reanalyse."""
+    updates: int
+    """In a round."""
+
+    @property
+    def update(self) -> float:
+        """Seconds of one update."""
+        return (self.whole - self.acting) / self.updates
+
+
+def training(config: Config, rounds: int, agents: int = 1, in_turn: bool | None = None) -> Round:
+    """Rounds without and with updates.
+
+    Args:
+        config: the run's.
+        rounds: that are timed.
+        agents: that are trained.
+        in_turn: whether a device trains them one after the other; as muscope does by default.
+
+    """
+    train = dataclasses.replace(config.train, agents=agents, rounds_per_call=1)
     ready = dataclasses.replace(config.replay, start=train.lanes)
     config = dataclasses.replace(config, train=train, replay=ready)
     population = Population(config)
-    print(population.refuse_what_does_not_fit())
+    memory = population.refuse_what_does_not_fit()
     acting = dataclasses.replace(config, replay=dataclasses.replace(ready, start=ready.capacity))
     took = {}
     for name, trained in (("acting", Population(acting)), ("whole", population)):
+        if in_turn is not None:
+            trained._in_turn = in_turn
         state = trained.initial()
         for number in range(4):
             state, metrics = trained.advance(state, number)
@@ -116,15 +142,7 @@ def training(config: Config, rounds: int) -> None:
             state, metrics = trained.advance(state, number)
         jax.block_until_ready(metrics)
         took[name] = (time.perf_counter() - start) / rounds
-    updates = train.updates_per_round
-    print(
-        f"a round of {train.lanes} lanes, {train.reanalysed_per_round} reanalysed rows and "
-        f"{updates} updates: {took['whole']:.3f} s, of which acting and Reanalyse "
-        f"{took['acting']:.3f} s ({train.lanes / took['acting']:,.0f} agent steps/s without "
-        f"updates); {(took['whole'] - took['acting']) / updates:.3f} s per update"
-    )
-    hours = took["whole"] * train.steps / updates / 3600
-    print(f"{train.steps:,} training steps: {hours:.2f} h per agent")
+    return Round(memory, took["whole"], took["acting"], train.updates_per_round)
 
 
 def main() -> None:
@@ -137,9 +155,20 @@ def main() -> None:
     config = presets.preset("breakout", arguments.preset)
     device = jax.devices()[0]
     print(f"preset {arguments.preset}, {device.device_kind}, {os.cpu_count()} cores")
-    edges(config)
-    compiled(config)
-    training(config, arguments.rounds)
+    for workers, rate in edges(config):
+        print(f"{workers} workers: {rate:,.0f} edges/s")
+    for name, took in compiled(config).items():
+        print(f"compiled steps, {LANES} lanes, {name}: {1e3 * took:.3f} ms per lane")
+    measured, train = training(config, arguments.rounds), config.train
+    print(measured.memory)
+    print(
+        f"a round of {train.lanes} lanes, {train.reanalysed_per_round} reanalysed rows and "
+        f"{measured.updates} updates: {measured.whole:.3f} s, of which acting and Reanalyse "
+        f"{measured.acting:.3f} s ({train.lanes / measured.acting:,.0f} agent steps/s without "
+        f"updates); {measured.update:.3f} s per update"
+    )
+    hours = measured.whole * train.steps / measured.updates / 3600
+    print(f"{train.steps:,} training steps: {hours:.2f} h per agent")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,52 @@ def parts(config: Config) -> tuple[Cost, Cost, Cost, int]:
     )
 
 
+class Need(NamedTuple):
+    """What one training step of all agents needs."""
+
+    update: float
+    """Operations of the updates."""
+    searching: float
+    """Operations of the searches."""
+    moved: float
+    """Bytes."""
+    searches: float
+    """Of one agent."""
+    parameters: int
+    """Of one agent."""
+
+    @property
+    def operations(self) -> float:
+        """All of them."""
+        return self.update + self.searching
+
+
+def of_a_root(config: Config) -> float:
+    """Operations of one root's search in the learned model."""
+    h, g, f, _ = parts(config)
+    node = config.search.simulations * (g.operations + f.operations)
+    return h.operations + f.operations + node
+
+
+def of_a_step(config: Config) -> Need:
+    """Counted from the networks and the schedule."""
+    h, g, f, parameters = parts(config)
+    train, unroll = config.train, config.loss.unroll
+    agents, batch = train.agents, train.batch_size
+    forward = [h[i] + unroll * g[i] + (unroll + 1) * f[i] for i in (0, 1)]
+    roots = (train.lanes + train.reanalysed_per_round) / train.updates_per_round
+    searching = roots * of_a_root(config)
+    update = 3 * batch * forward[0]
+    shape = envs.make(config.environment).spec.observation_shape
+    moved = batch * (3 * forward[1] + np.prod(shape)) + FLOAT * COPIES * parameters
+    # A search reads the parameters once per simulation and moves its latents and outputs; one
+    # serves a round.
+    each = config.search.simulations
+    moved += each * FLOAT * parameters / train.updates_per_round
+    moved += roots * each * 2 * (g.outputs + f.outputs)
+    return Need(agents * update, agents * searching, float(agents * moved), roots, parameters)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("environment", nargs="?", default="breakout")
@@ -83,36 +129,22 @@ def main() -> None:
     print(f"floors at {options.teraflops:g} TFLOP/s and {options.terabytes:g} TB/s")
     for name in options.presets:
         config = presets.preset(options.environment, name)
-        h, g, f, parameters = parts(config)
-        train, unroll = config.train, config.loss.unroll
-        agents, batch = train.agents, train.batch_size
-        forward = [h[i] + unroll * g[i] + (unroll + 1) * f[i] for i in (0, 1)]
-        roots = (train.lanes + train.reanalysed_per_round) / train.updates_per_round
-        root = h.operations + f.operations
-        node = config.search.simulations * (g.operations + f.operations)
-        searching = roots * (root + node)
-        update = 3 * batch * forward[0]
-        shape = envs.make(config.environment).spec.observation_shape
-        moved = batch * (3 * forward[1] + np.prod(shape)) + FLOAT * COPIES * parameters
-        # A search reads the parameters once per simulation and moves its latents and outputs; one
-        # serves a round.
-        each = config.search.simulations
-        moved += each * FLOAT * parameters / train.updates_per_round
-        moved += roots * each * 2 * (g.outputs + f.outputs)
-        operations = agents * (update + searching)
-        compute = operations / (options.teraflops * 1e12)
-        memory = agents * moved / (options.terabytes * 1e12)
+        need, train = of_a_step(config), config.train
+        agents, searches = train.agents, need.searches
+        compute = need.operations / (options.teraflops * 1e12)
+        memory = need.moved / (options.terabytes * 1e12)
         step = max(compute, memory)
+        rate = agents * searches / step
         print(
-            f"{name}: {agents} agents, {parameters / 1e6:.2f} M parameters, "
-            f"{roots:g} searches per training step and agent of {config.search.simulations} "
+            f"{name}: {agents} agents, {need.parameters / 1e6:.2f} M parameters, "
+            f"{searches:g} searches per training step and agent of {config.search.simulations} "
             f"simulations\n"
-            f"  one training step of all agents: {operations / 1e12:.3f} TFLOP "
-            f"({searching / (update + searching):.0%} of them in the search), "
-            f"{agents * moved / 1e9:.2f} GB: "
+            f"  one training step of all agents: {need.operations / 1e12:.3f} TFLOP "
+            f"({need.searching / need.operations:.0%} of them in the search), "
+            f"{need.moved / 1e9:.2f} GB: "
             f"at least {1e3 * compute:.2f} ms of arithmetic, {1e3 * memory:.2f} ms of memory\n"
-            f"  at most {1 / step:,.0f} training steps and {agents * roots / step:,.0f} searches a "
-            f"second; all {train.steps:,} steps at least {train.steps * step / 60:,.1f} min\n"
+            f"  at most {1 / step:,.0f} training steps and {rate:,.0f} searches a second; "
+            f"all {train.steps:,} steps at least {train.steps * step / 60:,.1f} min\n"
             f"  replay: {Population(config).replay_bytes() / 1e9:.1f} GB"
         )
 

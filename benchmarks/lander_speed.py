@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +27,9 @@ from muscope.envs.lunar_lander.snapshot import NEAR
 
 def gymnasium_rate(seconds: float) -> float:
     """Steps per second of one environment."""
-    environment = gymnasium.make("LunarLander-v3")
+    import gymnasium  # Not needed by who only wants our side.
+
+    environment: Any = gymnasium.make("LunarLander-v3")
     rng = np.random.default_rng(0)
     environment.reset(seed=0)
     steps, begin = 0, time.perf_counter()
@@ -39,6 +41,56 @@ def gymnasium_rate(seconds: float) -> float:
     return steps / (time.perf_counter() - begin)
 
 
+def program(
+    lanes: int, steps: int, devices: list[jax.Device]
+) -> tuple[float, Callable[[], tuple[float, float]]]:
+    """Compile random play on some devices.
+
+    Returns:
+        Seconds of compilation, and what measures steps per second and the share of states near
+        the ground.
+
+    """
+    environment, count = envs.make("lunar-lander"), len(devices)
+    lanes_each = lanes // count
+
+    def start(key):
+        keys = jax.random.split(key, lanes_each)
+        return jax.vmap(lambda k: episode.start(environment, k))(keys)
+
+    def run(state, key):
+        def step(carry, key):
+            state, near = carry
+            action_key, reset_key = jax.random.split(key)
+            action = jax.random.randint(action_key, (lanes_each,), 0, 4)
+            near += jnp.mean(state.state.phase == NEAR)
+            keys = jax.random.split(reset_key, lanes_each)
+            state, _ = jax.vmap(lambda s, a, k: episode.advance(environment, s, a, k))(
+                state, action, keys
+            )
+            return (state, near), None
+
+        (state, near), _ = jax.lax.scan(step, (state, jnp.zeros(())), jax.random.split(key, steps))
+        return state, near / steps
+
+    mesh = runtime.agents_mesh(count, devices)
+    keys = jax.random.split(jax.random.key(0), count)
+    state = runtime.map_agents(start, mesh, per_agent=1)(keys)
+    begin = time.perf_counter()
+    jitted: Any = runtime.map_agents(run, mesh, per_agent=2)
+    compiled = jitted.lower(state, keys).compile()
+    seconds = time.perf_counter() - begin
+    state, _ = compiled(state, keys)  # Episodes are at all their stages after this.
+
+    def timed() -> tuple[float, float]:
+        begin = time.perf_counter()
+        _, near = jax.block_until_ready(compiled(state, keys))
+        rate = lanes * steps / (time.perf_counter() - begin)
+        return rate, float(jnp.mean(near))
+
+    return seconds, timed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lanes", type=int, default=1024)
@@ -47,52 +99,9 @@ def main() -> None:
     options = parser.parse_args()
     runtime.prepare()
     jax.config.update("jax_enable_compilation_cache", False)
-    environment = envs.make("lunar-lander")
     devices = jax.local_devices()
-
-    def program(count: int):
-        lanes = options.lanes // count
-
-        def start(key):
-            return jax.vmap(lambda k: episode.start(environment, k))(jax.random.split(key, lanes))
-
-        def run(state, key):
-            def step(carry, key):
-                state, near = carry
-                action_key, reset_key = jax.random.split(key)
-                action = jax.random.randint(action_key, (lanes,), 0, 4)
-                near += jnp.mean(state.state.phase == NEAR)
-                keys = jax.random.split(reset_key, lanes)
-                state, _ = jax.vmap(lambda s, a, k: episode.advance(environment, s, a, k))(
-                    state, action, keys
-                )
-                return (state, near), None
-
-            zero = jnp.zeros(())
-            (state, near), _ = jax.lax.scan(
-                step, (state, zero), jax.random.split(key, options.steps)
-            )
-            return state, near / options.steps
-
-        mesh = runtime.agents_mesh(count, devices[:count])
-        keys = jax.random.split(jax.random.key(0), count)
-        state = runtime.map_agents(start, mesh, per_agent=1)(keys)
-        begin = time.perf_counter()
-        jitted: Any = runtime.map_agents(run, mesh, per_agent=2)
-        compiled = jitted.lower(state, keys).compile()
-        seconds = time.perf_counter() - begin
-        state, _ = compiled(state, keys)  # Episodes are at all their stages after this.
-
-        def timed() -> tuple[float, float]:
-            begin = time.perf_counter()
-            _, near = jax.block_until_ready(compiled(state, keys))
-            rate = options.lanes * options.steps / (time.perf_counter() - begin)
-            return rate, float(jnp.mean(near))
-
-        return seconds, timed
-
     sizes = sorted({1, len(devices)})
-    programs = {count: program(count) for count in sizes}
+    programs = {count: program(options.lanes, options.steps, devices[:count]) for count in sizes}
     rates: dict[int, list[float]] = {count: [] for count in sizes}
     baseline = []
     for _ in range(options.repeats):

@@ -25,8 +25,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ from muscope.search import learned_parts, search
 DISCOUNT = 0.997
 ACTIONS = 2
 KEY = jax.random.key(0)
+SIZES = ((1, 16), (1, 64), (1, 256), (1, 1024), (30, 32))
+"""Agents, and roots of each."""
 
 
 def random_agent(key: jax.Array, width: int) -> MuZero:
@@ -148,53 +150,88 @@ def ratios(times: dict[str, list[float]], over: str, under: str) -> list[float]:
     return [x / y for x, y in zip(times[over], times[under], strict=True)]
 
 
-def cases(width: int) -> list[tuple[str, Callable, tuple]]:
+def cases(
+    width: int, sizes: Sequence[tuple[int, int]] = SIZES
+) -> Iterator[tuple[str, Callable, tuple]]:
     """How many roots, how a program of one agent is compiled for them, and its arguments."""
-    made: list[tuple[str, Callable, tuple]] = []
-    for agents, batch in [(1, 16), (1, 64), (1, 256), (1, 1024), (30, 32)]:
+    for agents, batch in sizes:
         make = jax.vmap(lambda k: random_agent(k, width))
         population = make(jax.random.split(KEY, agents))
         observations = jax.random.normal(jax.random.key(1), (agents, batch, 4))
         roots = jax.vmap(lambda a, o: jax.vmap(a.represent)(o))(population, observations)
         if agents == 1:
-            made.append((str(batch), jax.jit, jax.tree.map(lambda x: x[0], (population, roots))))
+            yield str(batch), jax.jit, jax.tree.map(lambda x: x[0], (population, roots))
         else:
-            made.append(
-                (f"{agents} x {batch}", lambda f: jax.jit(jax.vmap(f)), (population, roots))
-            )
-    return made
+            yield f"{agents} x {batch}", lambda f: jax.jit(jax.vmap(f)), (population, roots)
 
 
-def against_mctx(like_mctx: SearchConfig, own: SearchConfig, width: int, repeats: int) -> None:
-    """Print the table of mctx, muscope and the network."""
+class Row(NamedTuple):
+    """One size of a search, measured; ratios are medians of ratios within a turn."""
+
+    roots: str
+    ms: dict[str, float]
+    """By program: mctx, muscope, own settings, network."""
+    over_mctx: float
+    """Time of mctx over that of muscope."""
+    over_network: float
+    """Time of muscope over that of the network alone."""
+    same: float
+    """Share of the roots with mctx's visit counts."""
+
+
+def like_mctx(simulations: int) -> SearchConfig:
+    """Settings that make muscope's search mctx's."""
+    return SearchConfig(
+        simulations=simulations,
+        normalisation="siblings",
+        unvisited="minimum",
+        count_node=True,
+        range_floor=1e-8,
+        tie_noise=0.0,
+    )
+
+
+def compare(
+    simulations: int, width: int, repeats: int, sizes: Sequence[tuple[int, int]] = SIZES
+) -> Iterator[Row]:
+    """Time mctx, muscope and the network."""
     single = {
-        "mctx": with_mctx(own.simulations),
-        "muscope": with_muscope(like_mctx),
-        "own settings": with_muscope(own),
-        "network": network_alone(own.simulations),
+        "mctx": with_mctx(simulations),
+        "muscope": with_muscope(like_mctx(simulations)),
+        "own settings": with_muscope(SearchConfig(simulations=simulations)),
+        "network": network_alone(simulations),
     }
+    for name, compiled, arguments in cases(width, sizes):
+        programs = {program: compiled(f) for program, f in single.items()}
+        visits = [np.asarray(programs[program](*arguments)) for program in ("mctx", "muscope")]
+        times = measure(programs, arguments, repeats)
+        yield Row(
+            roots=name,
+            ms={program: 1e3 * statistics.median(t) for program, t in times.items()},
+            over_mctx=statistics.median(ratios(times, "mctx", "muscope")),
+            over_network=statistics.median(ratios(times, "muscope", "network")),
+            same=float((visits[0] == visits[1]).all(-1).mean()),
+        )
+
+
+def against_mctx(simulations: int, width: int, repeats: int) -> None:
+    """Print the table of mctx, muscope and the network."""
     print(
         f"{'roots':>12} {'mctx':>9} {'muscope':>9} {'own set.':>9} {'network':>9} "
         f"{'mctx/muscope':>13} {'muscope/network':>16} {'same visits':>12}"
     )
-    for name, compiled, arguments in cases(width):
-        programs = {program: compiled(f) for program, f in single.items()}
-        visits = [np.asarray(programs[program](*arguments)) for program in ("mctx", "muscope")]
-        same = (visits[0] == visits[1]).all(-1).mean()
-        times = measure(programs, arguments, repeats)
-        ms = {program: 1e3 * statistics.median(t) for program, t in times.items()}
+    for row in compare(simulations, width, repeats):
+        ms = row.ms
         print(
-            f"{name:>12} {ms['mctx']:9.2f} {ms['muscope']:9.2f} {ms['own settings']:9.2f} "
-            f"{ms['network']:9.2f} {statistics.median(ratios(times, 'mctx', 'muscope')):13.1f} "
-            f"{statistics.median(ratios(times, 'muscope', 'network')):16.1f} {same:12.1%}",
+            f"{row.roots:>12} {ms['mctx']:9.2f} {ms['muscope']:9.2f} {ms['own settings']:9.2f} "
+            f"{ms['network']:9.2f} {row.over_mctx:13.1f} {row.over_network:16.1f} {row.same:12.1%}",
             flush=True,
         )
 
 
-def against_older(
-    path: str, like_mctx: SearchConfig, own: SearchConfig, width: int, repeats: int
-) -> None:
+def against_older(path: str, simulations: int, width: int, repeats: int) -> None:
     """Print the table of this revision and the one in ``path``."""
+    settings = {"as mctx": like_mctx(simulations), "own": SearchConfig(simulations=simulations)}
     on_cpu = jax.devices()[0].platform == "cpu"
     clock = time.process_time if on_cpu else time.perf_counter
     print(f"before: {path}; {'processor time' if on_cpu else 'wall time'}")
@@ -203,7 +240,7 @@ def against_older(
         f"{'quartiles':>14} {'same bits':>10}"
     )
     for name, compiled, arguments in cases(width):
-        for label, config in [("as mctx", like_mctx), ("own", own)]:
+        for label, config in settings.items():
             programs = {
                 "before": compiled(with_older(path, config)),
                 "now": compiled(with_muscope(config, whole=True)),
@@ -229,21 +266,13 @@ def main() -> None:
     parser.add_argument("--before", help="a source folder that holds an older muscope")
     options = parser.parse_args()
     n, width, repeats = options.simulations, options.width, options.repeats
-    like_mctx = SearchConfig(
-        simulations=n,
-        normalisation="siblings",
-        unvisited="minimum",
-        count_node=True,
-        range_floor=1e-8,
-        tie_noise=0.0,
-    )
     device = jax.devices()[0]
     print(f"{device.platform} {device.device_kind}, {platform.machine()}, JAX {jax.__version__}")
     print(f"{n} simulations, {ACTIONS} actions, {width}-wide MLP; milliseconds, medians")
     if options.before:
-        against_older(options.before, like_mctx, SearchConfig(simulations=n), width, repeats)
+        against_older(options.before, n, width, repeats)
     else:
-        against_mctx(like_mctx, SearchConfig(simulations=n), width, repeats)
+        against_mctx(n, width, repeats)
 
 
 if __name__ == "__main__":
