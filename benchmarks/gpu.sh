@@ -26,7 +26,7 @@ if [ -z "$python" ]; then
   [ -x "$python" ] || "$base" -m venv "$root/.venv-gpu"
   if [ ! -e "$root/.venv-gpu/.installed" ]; then
     (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check \
-      -c constraints.txt '.[cuda,atari]' mctx)  # mctx is what the search is compared with.
+      -c constraints.txt -e '.[cuda,atari]' mctx)  # mctx is what the search is compared with.
     touch "$root/.venv-gpu/.installed"
   fi
 fi
