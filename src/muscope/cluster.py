@@ -89,7 +89,7 @@ def _ray(options: RayConfig) -> Iterator[Any]:
     # The bits depend on how many devices share the agents, so workers have as many as this process.
     env["JAX_NUM_CPU_DEVICES"] = runtime.devices().split()[0]
     _refuse_deaf(options.address)
-    more = {} if options.address else {"include_dashboard": False}
+    more: Any = {} if options.address else {"include_dashboard": False}
     try:
         with warnings.catch_warnings():
             # Ray starts processes by a fork, of which JAX warns; they run no JAX before they exec.
