@@ -109,10 +109,9 @@ MISTAKES = [
 def test_a_wrong_network_gets_one_line_before_anything_is_written(
     changes, message, tmp_path, capsys
 ):
+    flags = ["--network.kind", written(tmp_path, **changes), "--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stop:
-        kind = written(tmp_path, **changes)
-        out = ["--out", str(tmp_path / "run")]
-        cli.main(["train", "cart-pole", "--network.kind", kind, *out])
+        cli.main(["train", "cart-pole", *flags])
     assert stop.value.code == 1
     error = capsys.readouterr().err
     assert message in error

@@ -14,6 +14,7 @@ from muscope import plugins
 from muscope.agent.base import Agent, Prediction
 from muscope.agent.networks import MuZero
 from muscope.envs.base import Environment, Spec
+from muscope.envs.trial import structure
 from muscope.errors import ConfigError
 
 TRIAL = 16  # states whose outputs are looked at
@@ -153,7 +154,7 @@ def _refuse_latent(what: str, z: Any) -> None:
 
 
 def _refuse_other_form(what: str, z: Any, following: Any) -> None:
-    alike = jax.tree.structure(following) == jax.tree.structure(z)
+    alike = structure(following) == structure(z)
     if _described(following) != _described(z) or not alike:
         raise ConfigError(
             f"{what} must return a latent state of the form that it takes: {_words(z)}, not "

@@ -90,7 +90,8 @@ def planned(
 
     """
     settings = from_dict(given, experiment.settings, experiment.name)
-    steps = experiment.steps(subject, evaluate, settings)
+    with registry.blamed(experiment, "steps"):
+        steps = experiment.steps(subject, evaluate, settings)
     return Plan(experiment, settings, steps, evaluate)
 
 
@@ -101,7 +102,8 @@ def refuse_what_cannot_be(subject: Subject, plan: Plan) -> None:
         ConfigError: there are such.
 
     """
-    plan.experiment.check(subject, plan.settings)
+    with registry.blamed(plan.experiment, "check"):
+        plan.experiment.check(subject, plan.settings)
 
 
 class Asked(NamedTuple):
@@ -311,7 +313,8 @@ class _Work:
     def examine(self, block: Block, piece: Piece) -> int:
         """Compute and keep a piece's missing cells; returns how many."""
         step, wanted, experiment = piece.step, self.wanted(piece), self.plan.experiment
-        with said_if_short(f"{experiment.name} at training step {step}", LESS):
+        short = said_if_short(f"{experiment.name} at training step {step}", LESS)
+        with registry.blamed(experiment, "run"), short:
             made = experiment.run(block, self.plan.settings, step)
         for schema in experiment.tables:
             height = _rows_per_agent(made, schema.name, block)
@@ -369,15 +372,19 @@ class _Work:
             tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
 
 
-def _rows_per_agent(made: Mapping[str, pa.Table], name: str, block: Block) -> int:
+def _rows_per_agent(made: Any, name: str, block: Block) -> int:
     """How many rows of a table belong to each agent of the block.
 
     Raises:
         ConfigError: the experiment did not make the table, or not agent by agent.
 
     """
-    if name not in made:
-        raise ConfigError(f"the experiment did not make its table '{name}', only {list(made)}.")
+    if not isinstance(made, Mapping) or not isinstance(made.get(name), pa.Table):
+        there = list(made) if isinstance(made, Mapping) else f"a {type(made).__name__}"
+        raise ConfigError(
+            f"the experiment did not make its table '{name}', only {there}; its run must return "
+            "a table of block.table by each name."
+        )
     height, rest = divmod(made[name].num_rows, len(block.agents))
     agents = made[name]["agent"].to_pylist()
     if rest or agents != [agent for agent in block.agents for _ in range(height)]:
