@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from muscope import plugins
-from muscope.agent.base import Agent, Prediction
+from muscope.agent.base import Agent, Foretold, Latent, Prediction
 from muscope.agent.networks import MuZero
 from muscope.envs.base import Environment, Spec
 from muscope.envs.trial import structure
@@ -22,8 +22,10 @@ OUTPUTS = (
     "represent's latent state",
     "step's latent state",
     "step's reward",
-    "predict's policy and value",
-    "predict's policy and value after a step",
+    "predict's policy",
+    "predict's value",
+    "predict's policy after a step",
+    "predict's value after a step",
 )
 
 
@@ -48,7 +50,8 @@ def check_agents(agents: Agent, environment: Environment) -> None:
     def outputs(agent: Agent, state: Any, action: Array) -> tuple[Any, ...]:
         z = agent.represent(environment.observe(state))
         following, reward = agent.step(z, action)
-        return z, following, reward, agent.predict(z), agent.predict(following)
+        predicted = (*agent.predict(z), *agent.predict(following))
+        return _alone(z), _alone(following), reward, *predicted
 
     population = jax.vmap(jax.vmap(outputs, in_axes=(None, 0, 0)), in_axes=(0, None, None))
     given = jax.device_get(jax.jit(population)(agents, states, actions))
@@ -60,6 +63,11 @@ def check_agents(agents: Agent, environment: Environment) -> None:
                     f"{what} is not finite at a start of '{environment.spec.name}' (agent "
                     f"{agent}); look for a division by zero, or a parameter that is NaN."
                 )
+
+
+def _alone(z: Latent) -> Latent:
+    """A latent state without what f says of it, which is f's to answer for."""
+    return z.z if isinstance(z, Foretold) else z
 
 
 def check_network(network: MuZero, spec: Spec, name: str) -> None:
