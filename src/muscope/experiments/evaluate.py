@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,6 +167,31 @@ def pieces_of(
     return found
 
 
+def cells_of(plan: Plan, agents: Iterable[int]) -> list[Cell]:
+    """The cells of some agents in a plan, in order."""
+    agents = list(agents)
+    return [Cell(step, agent) for step in plan.steps for agent in agents]
+
+
+def announce(
+    subject: Subject, plans: Sequence[Plan], left: Sequence[Collection[Cell]] | None = None
+) -> None:
+    """Say how long a simulator on the host may be busy, if that is long.
+
+    Args:
+        subject: who is to be examined.
+        plans: all that is to be done.
+        left: by plan, the cells that are not there yet; all by default.
+
+    """
+    left = [cells_of(plan, range(subject.agents)) for plan in plans] if left is None else left
+    shares = [
+        cost.Share(plan.experiment, plan.evaluate, plan.settings, frozenset(cells))
+        for plan, cells in zip(plans, left, strict=True)
+    ]
+    cost.announce(subject, shares)
+
+
 def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     """Fill the tables of the planned experiments; finished cells are skipped.
 
@@ -228,12 +253,8 @@ class Filling:
 
     def announce(self) -> None:
         """Say how long a simulator on the host may be busy, if that is long."""
-        for work in self._work.values():
-            work.announce()
-        for evaluate in dict.fromkeys(work.plan.evaluate for work in self._work.values()):
-            alike = [w for w in self._work.values() if w.plan.evaluate == evaluate]
-            played = {cell for w in alike if w.plan.experiment.states for cell in w.left}
-            cost.announce_states(self.subject, evaluate, len(played))
+        work = self._work.values()
+        announce(self.subject, [w.plan for w in work], [w.left for w in work])
 
     def examine(self, piece: Piece) -> int:
         """Compute and keep the cells of a piece that are missing; returns how many."""
@@ -266,8 +287,7 @@ class _Work:
     def __init__(self, subject: Subject, folder: Folder, plan: Plan, blocks: Sequence[range]):
         self.subject, self.folder, self.plan = subject, folder, plan
         self.marks = marks(subject, plan, blocks)
-        agents = [agent for block in blocks for agent in block]
-        self.cells = [Cell(step, agent) for step in plan.steps for agent in agents]
+        self.cells = cells_of(plan, (agent for block in blocks for agent in block))
         self.left = self._left()
 
     @property
@@ -298,13 +318,6 @@ class _Work:
                 file=sys.stderr,
             )
         return left | damaged
-
-    def announce(self) -> None:
-        """Say how long a simulator on the host may be busy, if that is long."""
-        left = len(self.left)
-        if left:
-            plan = self.plan
-            cost.announce(self.subject, plan.evaluate, plan.experiment, plan.settings, left)
 
     def wanted(self, piece: Piece) -> list[int]:
         """The agents of a piece whose cells are missing."""
