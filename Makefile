@@ -6,13 +6,17 @@ PRESET ?= quick
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: study test check lint types docs format benchmarks clean
+.PHONY: study install test check lint types docs format benchmarks clean
 
-# Emulated games need an extra.
-EXTRA := $(if $(filter breakout atari:%,$(ENV)),$(VENV)/.atari)
+# Extras of pyproject.toml: those that ENV needs, and those asked for, as in EXTRAS="torch".
+EXTRAS ?=
+NEEDED := $(if $(filter breakout atari:%,$(ENV)),atari) $(if $(filter gymnasium:%,$(ENV)),gymnasium)
+INSTALLED := $(VENV)/.core $(addprefix $(VENV)/.extra-,$(sort $(NEEDED) $(EXTRAS)))
 
-study: $(VENV)/.core $(EXTRA)  ## Train, evaluate and report: ENV=cart-pole PRESET=quick ARGS="--agents 8"
+study: $(INSTALLED)  ## Train, evaluate and report: ENV=cart-pole PRESET=quick ARGS="--agents 8"
 	$(BIN)/muscope study $(ENV) --preset $(PRESET) $(ARGS)
+
+install: $(INSTALLED)  ## The package alone, with EXTRAS="torch gymnasium" where they are needed
 
 test: $(VENV)/.dev  ## All tests
 	$(BIN)/python -m pytest
@@ -42,13 +46,14 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.atari: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[atari]'
+$(VENV)/.extra-%: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $(VENV)/.core $(VENV)/.atari $@
+	touch $(VENV)/.core
+	touch $(addprefix $(VENV)/.extra-,atari gymnasium torch) $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist

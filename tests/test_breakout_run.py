@@ -142,10 +142,13 @@ def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monke
     assert 12 <= environment.simulator.computed - before - reset_and_moves <= 20
     assert 0 < cost.seconds_per_step(environment) < 0.1
     monkeypatch.setattr(cost, "seconds_per_step", lambda environment: 1.0)
-    cost.announce(subject, small.evaluate, figure4, settings, cells=2)
-    assert "figure4: at most 160 steps of the game, 3 min" in capsys.readouterr().err
+    piece = cost.Share(figure4, small.evaluate, settings, frozenset({1, 2}))
+    limit = environment.spec.time_limit
+    episodes = 2 * small.evaluate.episodes * limit
+    cost.announce(subject, [piece])
+    assert f"at most {160 + episodes:,} steps of the game" in capsys.readouterr().err
     on_device = muscope.subject(TrueModel(envs.CartPole(), jnp.sum), "cart-pole")
-    cost.announce(on_device, small.evaluate, figure4, settings, cells=2)
+    cost.announce(on_device, [piece])
     assert capsys.readouterr().err == ""
 
 

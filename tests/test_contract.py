@@ -196,6 +196,41 @@ def test_each_broken_rule_gets_its_own_line(environment, message):
     assert "\n" not in str(caught.value)
 
 
+class Far(Line):
+    """Its end is so far that random steps seldom reach it; there it breaks the rule."""
+
+    def __init__(self, length, limit=400, breaks=True):
+        super().__init__()
+        self.length, self.breaks = length, breaks
+        self.spec = self.spec._replace(time_limit=limit)
+
+    def step(self, state, action):
+        moved = super().step(state, action)
+        place = jnp.where(action == 0, jnp.maximum(moved.state.place - 1, 0), moved.state.place)
+        over = place >= self.length
+        if not self.breaks:
+            place = jnp.where(state.terminated, state.place, place)
+            over |= state.terminated
+        return Transition(LineState(place, over), jnp.where(over, 0.0, 1.0), over)
+
+
+@pytest.mark.parametrize("length", [70, 96, 127, 200])
+def test_an_end_that_random_play_seldom_meets_is_tried_too(length):
+    with pytest.raises(ConfigError, match="terminated state that is stepped"):
+        check(Far(length))
+
+
+def test_an_end_that_keeps_the_rule_is_passed_in_silence(capsys):
+    check(Far(96, breaks=False))
+    assert capsys.readouterr().err == ""
+
+
+def test_where_no_end_was_met_one_line_says_so(capsys):
+    check(Far(200, limit=90))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "none of 96 games of 96 steps ended, so the rule that an end is absorbing" in line
+
+
 @pytest.mark.parametrize("environment", [Line(), TabularMDP(), host_cart_pole(HostConfig(1))])
 def test_environments_that_keep_the_rules_pass(environment):
     check(environment)

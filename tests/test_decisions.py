@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pytest
 from scipy.stats import spearmanr
 from tabular import NEXT, REWARD, TabularMDP, TabularState, perfect_agent
 from value_error_by_hand import GAMMA, HORIZON, block_of
 
 from muscope.evaluation.decisions import action_values, best_value, value_of
 from muscope.experiments import decisions
-from muscope.experiments.decisions import Deciding
+from muscope.experiments.decisions import PLANNERS, Deciding
 
 
 def test_action_values_are_exact_for_a_deterministic_prior():
@@ -105,3 +106,26 @@ def test_the_table_knows_a_biased_models_error():
     assert keys == [(a, m, p, s) for a in (0, 1) for m in models for p in priors for s in range(6)]
     assert len(decisions.plot(given).axes) == 2
     assert "6 on-policy states and 2 agents" in decisions.caption(given)
+
+
+def test_at_a_single_checkpoint_planners_stand_apart_with_their_bars():
+    rows = [
+        {
+            **{"agent": agent, "step": 8, "state": state, "model": model, "prior": prior},
+            **{"model_error": 1.0 + state, "improvement": agent + state / 8.0, "best": 3.0},
+        }
+        for agent in range(2)
+        for model, prior in decisions.PLANNERS
+        for state in range(5)
+    ]
+    axes = decisions.plot({"decisions": pa.Table.from_pylist(rows)}).axes[0]
+    bars = axes.containers
+    assert [bar.get_label() for bar in bars] == [f"{m} model, {p} prior" for m, p in PLANNERS]
+    assert len({float(bar.lines[0].get_xdata()[0]) for bar in bars}) == len(PLANNERS)
+    looks = {(bar.lines[0].get_color(), bar.lines[0].get_markerfacecolor()) for bar in bars}
+    assert len(looks) == len(PLANNERS)
+    for bar in bars:
+        ((low, high),) = bar.lines[2][0].get_segments()
+        assert high[1] - low[1] == pytest.approx(2 * 0.5)  # Of 0.25 and 1.25.
+    (best,) = (line for line in axes.get_lines() if line.get_label() == "best action")
+    assert np.ptp(best.get_xdata()) > 0.5

@@ -3,6 +3,8 @@
 import inspect
 import pkgutil
 import re
+import shutil
+import subprocess
 import tomllib
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -69,6 +71,24 @@ def test_make_targets_named_in_the_docs_exist():
         for target in re.findall(r"^make (\w+)|`make (\w+)", page.read_text(), re.MULTILINE):
             name = "".join(target)
             assert re.search(rf"^{name}:", makefile, re.MULTILINE), f"make {name}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extras"),
+    [
+        (["study"], set()),
+        (["study", "ENV=gymnasium:Acrobot-v1"], {"gymnasium"}),
+        (["study", "ENV=atari:pong"], {"atari"}),
+        (["study", "ENV=breakout", "EXTRAS=torch atari"], {"atari", "torch"}),
+        (["install", "EXTRAS=torch gymnasium"], {"gymnasium", "torch"}),
+    ],
+)
+def test_make_installs_the_extras_that_are_needed(arguments, extras, tmp_path):
+    make = shutil.which("make") or pytest.skip("there is no make")
+    command = [make, "--dry-run", "--directory", ROOT, f"VENV={tmp_path / 'venv'}", *arguments]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"-e '\.\[(\w+)\]'", said)) == extras
+    assert (arguments[0] == "install") != ("/muscope study" in said)
 
 
 def test_commands_named_in_the_docs_exist():

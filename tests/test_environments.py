@@ -7,7 +7,7 @@ import sys
 import pytest
 import worlds
 
-from muscope import envs
+from muscope import envs, presets
 from muscope.config.base import from_dict
 from muscope.envs import EnvironmentConfig, registry
 from muscope.envs.atari import AtariConfig
@@ -135,3 +135,14 @@ def test_making_cart_pole_imports_no_other_environment():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_nobody_has_tuned_is_looked_at_where_training_ends():
+    untuned = presets.preset("worlds:short_line").experiments
+    looks = ("figure6", "figure7", "decisions")
+    assert [tuple(untuned[name]["checkpoints"]) for name in looks] == [(), (), ()]
+    tuned = presets.preset("cart-pole").experiments
+    assert [tuple(tuned[name]["checkpoints"]) for name in looks] == [
+        (2_000,),
+        *[(500, 2_000, 8_000)] * 2,
+    ]

@@ -100,6 +100,8 @@ def test_figure_7_plans_alike_in_a_perfect_model(examined):
 def test_there_is_a_report_with_claims_and_every_picture(examined):
     page = examined.report_path.read_text()
     assert page.count("data:image/svg+xml;base64,") == len(registry.OWN)
+    assert "cart-pole, agent subject</h1>" in page
+    assert "2 agents, 10 training steps each" in page
     judged = tables.read(examined.table_path("claims")).to_pylist()
     assert {row["n_agents"] for row in judged} == {2}
     cli.main(["claims", str(examined.path)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from muscope.agent.base import Agent, Prediction
+from muscope.agent.check import check_agents
 from muscope.config import SearchConfig
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, HostError
@@ -229,3 +230,56 @@ def test_large_batches_do_not_hang():
     truth = InJax(network)
     theirs = jax.vmap(lambda x: truth.predict(truth.represent(x)).value)(observations[1])
     np.testing.assert_allclose(run(agents, observations)[1], theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_values_and_rewards_may_have_an_axis_of_one():
+    """[B, 1] is [B]: every lane keeps its own number, whatever is mapped around it."""
+
+    def flat(z):
+        return z[:, :3], z.sum(1)
+
+    wide = TorchModules(
+        lambda x: x.reshape(len(x), -1),
+        lambda z, a: (z + 1, (z.sum(1) * a)[:, None]),
+        lambda z: (z[:, :3], flat(z)[1][:, None]),
+    )
+    narrow = wide._replace(dynamics=lambda z, a: (z + 1, z.sum(1) * a), predict=flat)
+    observations = jnp.arange(48.0).reshape(2, 6, 2, 2)
+
+    def outputs(agent):
+        def of_one(x, action):
+            return unrolled(agent, x, [action, action])
+
+        return jax.vmap(jax.vmap(of_one))(observations, jnp.arange(12).reshape(2, 6) % 3)
+
+    ours, theirs = (jax.jit(outputs)(TorchAgent(agent, SPEC)) for agent in (wide, narrow))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    np.testing.assert_array_equal(ours[0].value, observations.sum((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"predict": lambda z: (z[:, :3], z[:, 0] / 0 * 0)}, "predict's value is not finite"),
+        ({"predict": lambda z: (z[:, :3] / 0 * 0, z[:, 0])}, "predict's policy is not finite"),
+        ({"represent": lambda x: x.reshape(len(x), -1)[:, [0, 0, 0, 0, 0]] / 0}, "represent's lat"),
+        ({"dynamics": lambda z, a: (z / 0, z[:, 0])}, "step's latent state is not finite"),
+        ({"dynamics": lambda z, a: (z, z[:, 0] / 0)}, "step's reward is not finite"),
+    ],
+)
+def test_the_function_that_is_not_finite_is_named(changes, what):
+    class World:
+        spec = SPEC
+
+        def reset(self, key):
+            return jax.random.normal(key, (2, 2))
+
+        def step(self, state, action):
+            raise AssertionError
+
+        def observe(self, state):
+            return state
+
+    agents = TorchAgent([with_(Network(0), **changes)], SPEC)
+    with pytest.raises(ConfigError, match=what), host_errors():
+        check_agents(agents, World())

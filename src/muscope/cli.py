@@ -327,15 +327,17 @@ def _examine(arguments: list[str]) -> None:
 def _claims(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(
-            "usage: muscope claims RUN...\n\nJudge the paper's claims from the tables of one or "
-            "more runs; writes tables/claims.parquet."
+            "usage: muscope claims RUN... [--figures my_figure.py:EXPERIMENT]\n\nJudge the paper's "
+            "claims from the tables of one or more runs; writes tables/claims.parquet.  Claims of "
+            "figures of your own are judged if these are named."
         )
         return
     _take(arguments, "claims", "RUN", "runs/cart-pole-quick-seed0")
-    options = [argument for argument in arguments if argument.startswith("-")]
-    if options:
-        raise ConfigError(f"'claims' takes runs and no options, not {options[0]}.")
-    for i, path in enumerate(arguments):
+    paths = _with_figures(arguments)
+    flags = [argument for argument in paths if argument.startswith("-")]
+    if flags:
+        raise ConfigError(f"'claims' takes runs and --figures, not {flags[0]}.")
+    for i, path in enumerate(paths):
         table = stages.judge(path)
         environment = table["environment"][0].as_py()
         print("\n" * (i > 0) + f"{environment}, {path}:")
@@ -350,11 +352,23 @@ def _report(arguments: list[str]) -> None:
             "and write its report.html; figures of your own are drawn if they are named."
         )
         return
-    own = _value_of("--figures", rest)
-    if rest and (own is None or len(rest) > 2):
-        raise ConfigError(f"'report' takes one run and --figures, not {rest[0]}.")
-    _names(own or "all")
+    strange = _with_figures(rest)
+    if strange:
+        raise ConfigError(f"'report' takes one run and --figures, not {strange[0]}.")
     print(stages.report(path))
+
+
+def _with_figures(arguments: list[str]) -> list[str]:
+    """The arguments without ``--figures`` and its value, whose figures are known from here on."""
+    own = _value_of("--figures", arguments)
+    if own is None:
+        return arguments
+    _names(own)
+    return [
+        argument
+        for before, argument in zip(["", *arguments], arguments, strict=False)
+        if "--figures" not in (before, argument.split("=", 1)[0])
+    ]
 
 
 @dataclass(frozen=True)

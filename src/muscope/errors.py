@@ -42,6 +42,10 @@ class JobError(MuscopeError):
     """Jobs of a study that failed, while the others went on."""
 
 
+class FigureError(MuscopeError):
+    """A user's figure that failed; what it had made before is kept."""
+
+
 class HostError(MuscopeError):
     """A simulator on the host that failed, or whose worker processes keep dying."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,25 @@ def absolute(name: str) -> str:
     """The same object's name from any working directory."""
     module, _, attribute = name.rpartition(":")
     return f"{Path(module).resolve()}:{attribute}" if module.endswith(".py") else name
+
+
+def told(error: BaseException) -> str:
+    """An error in a user's code as one line: what it is, and the user's line that it passed last.
+
+    An error that passed none, for instance of an installed package, is told without a place.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    reason = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    return f"{reason} ({frames[-1].filename}:{frames[-1].lineno})" if frames else reason
+
+
+PACKAGE = Path(__file__).resolve().parent
+LIBRARY = Path(sysconfig.get_paths()["stdlib"]).resolve()
+
+
+def _is_users(file: str) -> bool:
+    """Whether a file is neither muscope's nor of an installed package or Python itself."""
+    path = Path(file).resolve()
+    installed = "site-packages" in path.parts or path.is_relative_to(LIBRARY)
+    return path.is_file() and not installed and not path.is_relative_to(PACKAGE)

@@ -364,14 +364,14 @@ def defaults(environment: str, options: Mapping[str, Any] | None = None) -> Conf
 
     """
     made = environments.make(EnvironmentConfig(environment, options=options or {}))
-    spec, last = made.spec, 8_000
+    spec = made.spec
     every = 1
     while spec.num_actions ** (every + 1) <= USUAL_SEQUENCES and spec.num_actions > 1:
         every += 1
     on_host = isinstance(made, HostEnvironment)
-    planning: dict[str, Any] = {"planning": (last,)}
+    fewer: dict[str, Any] = {}
     if on_host:  # Its true model is stepped one call at a time.
-        planning |= {"simulations": (1, 4, 16), "moves": 200, "episodes": 4}
+        fewer = {"simulations": (1, 4, 16), "moves": 200, "episodes": 4}
     return Config(
         preset="quick",
         environment=EnvironmentConfig(environment),
@@ -386,10 +386,11 @@ def defaults(environment: str, options: Mapping[str, Any] | None = None) -> Conf
         replay=ReplayConfig(capacity=10_000),
         loss=LossConfig(value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),
         train=TrainConfig(
-            agents=4, steps=last, cold_lanes=2, checkpoints=(0, 500, 1_000, 2_000, 4_000, last)
+            agents=4, steps=8_000, cold_lanes=2, checkpoints=(0, 500, 1_000, 2_000, 4_000, 8_000)
         ),
         evaluate=EvaluateConfig(states=48),
-        experiments=_looks(sequences=16, every=min(every, 8), search=(2_000,), **planning),
+        # Figures 6 and 7 and the decisions look at the last checkpoint, whichever that is.
+        experiments=_looks(sequences=16, every=min(every, 8), **fewer),
     )
 
 

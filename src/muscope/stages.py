@@ -328,6 +328,9 @@ def study(
     planned = RunSubject(Run(Path(out), config))
     plans = cells.plan(planned, config.evaluate, config.experiments, experiments)
     checks.before_writing(config, planned, plans, roomy=Path(out).exists())
+    if planned.run.missing_steps():  # Where nothing is trained, evaluation tells what is left.
+        with host_errors():
+            cells.announce(planned, plans)
     if ray is None:
         run = train(config, out)
         evaluate(run, experiments, _sections(config))

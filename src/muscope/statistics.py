@@ -53,7 +53,7 @@ def first(table: pa.Table, column: str) -> Any:
     return table[column][0].as_py()
 
 
-def rows(table: pa.Table, **where: Values) -> pa.Table:
+def rows(table: pa.Table, /, **where: Values) -> pa.Table:
     """The rows in which every named column has the given value, or one of several."""
     for name, wanted in where.items():
         accepted = [wanted] if isinstance(wanted, int | float | str) else list(wanted)

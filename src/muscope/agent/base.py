@@ -17,6 +17,17 @@ class Prediction(NamedTuple):
     value: Float[Array, ""]
 
 
+class Foretold(NamedTuple):
+    """A latent state that carries what f says of it, for agents that compute both at once."""
+
+    z: Any
+    """The latent state itself."""
+    policy_logits: Any
+    """[A], float32."""
+    value: Any
+    """A scalar, float32."""
+
+
 @runtime_checkable
 class Agent(Protocol):
     """The h, g and f of Section 2.2 with scalar rewards and values; must be a pytree.

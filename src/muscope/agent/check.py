@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from muscope.agent.base import Agent, Prediction
-from muscope.envs.base import Environment
+from muscope import plugins
+from muscope.agent.base import Agent, Foretold, Latent, Prediction
+from muscope.agent.networks import MuZero
+from muscope.envs.base import Environment, Spec
+from muscope.envs.trial import structure
 from muscope.errors import ConfigError
 
 TRIAL = 16  # states whose outputs are looked at
@@ -19,8 +22,10 @@ OUTPUTS = (
     "represent's latent state",
     "step's latent state",
     "step's reward",
-    "predict's policy and value",
-    "predict's policy and value after a step",
+    "predict's policy",
+    "predict's value",
+    "predict's policy after a step",
+    "predict's value after a step",
 )
 
 
@@ -38,14 +43,15 @@ def check_agents(agents: Agent, environment: Environment) -> None:
 
     """
     first = jax.tree.map(lambda x: jnp.asarray(x)[0], agents)
-    _check_forms(first, environment)
+    _check_forms(first, environment.spec)
     states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), TRIAL))
     actions = jnp.arange(TRIAL) % environment.spec.num_actions
 
     def outputs(agent: Agent, state: Any, action: Array) -> tuple[Any, ...]:
         z = agent.represent(environment.observe(state))
         following, reward = agent.step(z, action)
-        return z, following, reward, agent.predict(z), agent.predict(following)
+        predicted = (*agent.predict(z), *agent.predict(following))
+        return _alone(z), _alone(following), reward, *predicted
 
     population = jax.vmap(jax.vmap(outputs, in_axes=(None, 0, 0)), in_axes=(0, None, None))
     given = jax.device_get(jax.jit(population)(agents, states, actions))
@@ -59,23 +65,65 @@ def check_agents(agents: Agent, environment: Environment) -> None:
                 )
 
 
-def _check_forms(agent: Agent, environment: Environment) -> None:
+def _alone(z: Latent) -> Latent:
+    """A latent state without what f says of it, which is f's to answer for."""
+    return z.z if isinstance(z, Foretold) else z
+
+
+def check_network(network: MuZero, spec: Spec, name: str) -> None:
+    """Try a network that is to be trained, without computing anything.
+
+    Args:
+        network: its arrays may be ``jax.ShapeDtypeStruct``.
+        spec: of the environment.
+        name: of the network, for messages.
+
+    Raises:
+        ConfigError: a leaf cannot be trained, a function fails, or gives what neither the
+            environment nor the supports have room for.
+
+    """
+    whose = f"network '{name}': its"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(network):
+        if not _is_real(leaf):
+            place = jax.tree_util.keystr(path).replace(".arrays", "", 1)  # Of a Parted.
+            raise ConfigError(
+                f"{whose} leaf {place} is {leaf.dtype}, which cannot be "
+                "trained; make it floats, or a tuple marked static (equinox.field(static=True))."
+            )
+    observation, action = _inputs(spec)
+    z = _form(whose, "representation", lambda n, *x: n.representation(*x), network, observation)
+    _refuse_latent(f"{whose} representation", z)
+    moved = _form(whose, "dynamics", lambda n, *x: n.dynamics(*x), network, z, action)
+    following, reward = _pair(f"{whose} dynamics", moved, "(latent state, reward logits)")
+    _refuse_other_form(f"{whose} dynamics", z, following)
+    predicted = _form(whose, "prediction", lambda n, *x: n.prediction(*x), network, z)
+    policy, value = _pair(f"{whose} prediction", predicted, "(policy logits, value logits)")
+    actions, values, rewards = (
+        (spec.num_actions, "one per action"),
+        (network.value_support.bins, "one per bin of its value support (network.value_bins)"),
+        (network.reward_support.bins, "one per bin of its reward support (network.reward_bins)"),
+    )
+    for what, given, (count, why) in (
+        ("prediction's policy logits", policy, actions),
+        ("prediction's value logits", value, values),
+        ("dynamics' reward logits", reward, rewards),
+    ):
+        if getattr(given, "shape", None) != (count,) or not _is_real(given):
+            raise ConfigError(
+                f"{whose} {what} are {_words(given)}; they must be {count} real numbers, {why}."
+            )
+
+
+def _check_forms(agent: Agent, spec: Spec) -> None:
     """Shapes and types, without computing anything."""
-    spec = environment.spec
-    observation = jax.ShapeDtypeStruct(spec.observation_shape, jnp.float32)
-    action = jax.ShapeDtypeStruct((), jnp.int32)
-    z = _form("represent", agent.represent, observation)
-    stepped = _form("step", agent.step, z, action)
-    if not isinstance(stepped, tuple) or len(stepped) != 2:
-        raise ConfigError("an agent's step must return (latent state, reward).")
-    following, reward = stepped
-    if _described(following) != _described(z) or _structure(following) != _structure(z):
-        raise ConfigError(
-            "an agent's step must return a latent state of the form that it takes: "
-            f"{_described(z)}, not {_described(following)}."
-        )
+    observation, action = _inputs(spec)
+    z = _form("an agent's", "represent", agent.represent, observation)
+    stepped = _form("an agent's", "step", agent.step, z, action)
+    following, reward = _pair("an agent's step", stepped, "(latent state, reward)")
+    _refuse_other_form("an agent's step", z, following)
     _refuse_shape("step's reward", reward, ())
-    prediction = _form("predict", agent.predict, z)
+    prediction = _form("an agent's", "predict", agent.predict, z)
     if not isinstance(prediction, Prediction):
         raise ConfigError(
             "an agent's predict must return muscope.agent.Prediction(policy_logits, value), not "
@@ -85,27 +133,58 @@ def _check_forms(agent: Agent, environment: Environment) -> None:
     _refuse_shape("predict's value", prediction.value, ())
 
 
-def _form(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _inputs(spec: Spec) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """An observation and an action."""
+    observation = jax.ShapeDtypeStruct(spec.observation_shape, jnp.float32)
+    return observation, jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def _form(whose: str, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return jax.eval_shape(function, *arguments)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        inputs = [x for x in arguments if not isinstance(x, MuZero)]
         raise ConfigError(
-            f"an agent's {name} fails on {_described(arguments)}: {type(error).__name__}: {reason}"
+            f"{whose} {name} fails on {_words(inputs)}: {plugins.told(error)}"
         ) from error
 
 
-def _structure(tree: Any) -> str:
-    return str(jax.tree.structure(tree))
+def _pair(what: str, given: Any, wanted: str) -> tuple[Any, Any]:
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ConfigError(f"{what} must return {wanted}.")
+    return given
+
+
+def _refuse_latent(what: str, z: Any) -> None:
+    """A latent state that training cannot scale the gradient of."""
+    if not jax.tree.leaves(z) or not all(map(_is_real, jax.tree.leaves(z))):
+        raise ConfigError(f"{what} gives {_words(z)}; a latent state must be arrays of floats.")
+
+
+def _refuse_other_form(what: str, z: Any, following: Any) -> None:
+    alike = structure(following) == structure(z)
+    if _described(following) != _described(z) or not alike:
+        raise ConfigError(
+            f"{what} must return a latent state of the form that it takes: {_words(z)}, not "
+            f"{_words(following)}{'' if alike else ' in another structure'}."
+        )
 
 
 def _described(tree: Any) -> list[str]:
-    return [f"{np.dtype(x.dtype).name}{list(x.shape)}" for x in jax.tree.leaves(tree)]
+    return [f"{x.dtype}{list(x.shape)}" for x in jax.tree.leaves(tree)]
+
+
+def _words(tree: Any) -> str:
+    return " and ".join(_described(tree)) or "nothing"
+
+
+def _is_real(x: Any) -> bool:
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _refuse_shape(what: str, given: Any, wanted: tuple[int, ...]) -> None:
     shape = getattr(given, "shape", None)
     if shape != wanted:
         raise ConfigError(f"an agent's {what} has shape {shape}; it must be {wanted}.")
-    if not np.issubdtype(given.dtype, np.floating):
+    if not _is_real(given):
         raise ConfigError(f"an agent's {what} is {given.dtype}; it must be a real number.")

@@ -7,11 +7,12 @@ A population is this same module with a leading agent axis on every array; calle
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from muscope import plugins
@@ -19,7 +20,7 @@ from muscope.agent.base import Latent, Prediction
 from muscope.agent.support import Support
 from muscope.config import NetworkConfig
 from muscope.envs.base import Spec
-from muscope.errors import ConfigError, nearest
+from muscope.errors import ConfigError, MuscopeError, nearest
 
 
 class Linear(eqx.Module):
@@ -116,7 +117,7 @@ class MuZero(eqx.Module):
     """h, g and f of one agent, with scalar rewards and values at the door.
 
     Any modules with the signatures of :class:`Representation`, :class:`Dynamics` and
-    :class:`Predictor` will do; the latent state may be any pytree of arrays.
+    :class:`Predictor` will do; the latent state may be any pytree of real arrays.
     """
 
     representation: Callable
@@ -202,17 +203,77 @@ def in_turn(config: NetworkConfig, platform: str) -> bool:
     return platform == "cpu" and _kind(config.kind).in_turn_on_cpu
 
 
-def build(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
-    """A freshly initialised agent for an environment.
+class Parted(eqx.Module):
+    """A module whose arrays are parameters while its other leaves stand still.
+
+    Everywhere else an agent is a pytree of arrays; modules such as ``eqx.nn.MLP`` have functions
+    and numbers among their leaves.
+    """
+
+    arrays: Any
+    """The module without its other leaves."""
+    others: tuple[Any, ...] = eqx.field(static=True)
+    structure: Any = eqx.field(static=True)
+    """The module's with nothing but ``others``."""
+
+    def __call__(self, *given: Any) -> Any:
+        others = jax.tree.unflatten(self.structure, self.others)
+        return eqx.combine(self.arrays, others)(*given)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def _parted(module: Any) -> Any:
+    """The module, its leaves that are no arrays set apart if it has any.
 
     Raises:
-        ConfigError: ``config.kind`` is not known, or what it builds is no MuZero.
+        ConfigError: such a leaf cannot be static.
 
     """
-    agent = _kind(config.kind).build(config, spec, key)
+    arrays, rest = eqx.partition(module, _is_array)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(rest):
+        if type(leaf).__hash__ is None:
+            raise ConfigError(
+                f"a network's leaf {jax.tree_util.keystr(path)} is a {type(leaf).__name__}, which "
+                "JAX cannot compile for; make it an array, or a tuple or function marked static."
+            )
+    others, structure = jax.tree.flatten(rest)
+    return Parted(arrays, tuple(others), structure) if others else module
+
+
+def build(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
+    """A freshly initialised agent for an environment, a pytree of nothing but arrays.
+
+    Raises:
+        ConfigError: ``config.kind`` is not known, fails, or what it builds is no MuZero.
+
+    """
+    agent = _built(config, spec, key)
     if not isinstance(agent, MuZero):
         raise ConfigError(
             f"network '{config.kind}' builds a {type(agent).__name__}; it must build a "
             "muscope.agent.MuZero of h, g, f and their supports."
         )
-    return agent
+    return eqx.tree_at(_parts, agent, tuple(map(_parted, _parts(agent))))
+
+
+def _parts(agent: MuZero) -> tuple[Any, Any, Any]:
+    return agent.representation, agent.dynamics, agent.prediction
+
+
+def _built(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> Any:
+    """What the kind builds, where an error in a user's own is told in one line."""
+    builder = _kind(config.kind).build
+    if config.kind in _KINDS:
+        return builder(config, spec, key)
+    try:
+        return builder(config, spec, key)
+    except MuscopeError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"network '{config.kind}' cannot be built: {plugins.told(error)}; it is "
+            "called with the network's settings, the environment's spec and a key."
+        ) from error

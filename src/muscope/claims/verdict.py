@@ -11,6 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 from scipy.special import ndtr, stdtrit
 
+from muscope import statistics
 from muscope.claims.cells import Cells, MissingCell
 from muscope.claims.claim import Claim
 from muscope.errors import RunError
@@ -26,6 +27,7 @@ SCHEMA = Schema(
     "one row per claim",
     (
         text("claim", "number and letter"),
+        text("table", "which table it reads"),
         text("text", "what the paper says, as it is tested"),
         text("statistic", "what is computed per agent; the claim says that it is positive"),
         number("estimate", "mean over agents"),
@@ -122,6 +124,7 @@ def _row(
 ) -> dict[str, object]:
     return {
         "claim": claim.name,
+        "table": claim.table,
         "text": claim.text,
         "statistic": claim.statistic,
         **estimated._asdict(),
@@ -131,8 +134,13 @@ def _row(
     }
 
 
-def judge_tables(folder: Folder, claims: Sequence[Claim]) -> pa.Table:
+def judge_tables(folder: Folder, claims: Sequence[Claim], unknown: Sequence[str] = ()) -> pa.Table:
     """Judge claims from the tables of one examination, and write ``tables/claims.parquet``.
+
+    Args:
+        folder: of the examination.
+        claims: those to judge.
+        unknown: tables whose claims are not among them; their rows stay as they are.
 
     Raises:
         RunError: there are no tables, or one is damaged.
@@ -159,9 +167,18 @@ def judge_tables(folder: Folder, claims: Sequence[Claim]) -> pa.Table:
             note = f"no table {claim.table}; evaluating its figure makes it"
             judged.append(_missing(claim, agents, note))
     columns = {name: [row[name] for row in judged] for name in SCHEMA.names}
-    table = tables.make(SCHEMA, columns, settings)
+    table = pa.concat_tables([tables.make(SCHEMA, columns, settings), *_kept(folder, unknown)])
     tables.write(folder.table_path(SCHEMA.name), table, {})
     return table
+
+
+def _kept(folder: Folder, unknown: Sequence[str]) -> list[pa.Table]:
+    """The rows of claims about tables that are not judged here, as they were."""
+    path = folder.table_path(SCHEMA.name)
+    before = tables.read(path) if unknown and path.exists() else None
+    if before is None or "table" not in before.column_names:  # Of an older version.
+        return []
+    return [statistics.rows(before, table=unknown).replace_schema_metadata(None)]
 
 
 def _settings(folder: Folder, known: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,9 @@ the rule and the mend.
 
 from __future__ import annotations
 
+import math
+import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,11 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from muscope.envs.base import PARTS, Trainable
+from muscope.envs.host import HostEnvironment
 from muscope.envs.trial import structure
 from muscope.errors import ConfigError, MuscopeError
 from muscope.host_call import host_errors
 
 LANES, STEPS = 8, 64  # of the trial
+GAMES, CHUNK = 96, 32  # of the search for an end, if the trial met none, and steps between looks
+PATIENCE = 1.0  # s after which that search gives up, its compilation not counted
 TRUSTED = (
     "muscope.envs.atari",
     "muscope.envs.cart_pole",
@@ -180,7 +186,9 @@ def _check_trial(environment: Any) -> None:
     play = _player(environment)
     trail = _played(environment, play)
     _check_finite(environment, trail)
-    _check_end(environment, trail)
+    _check_end(environment, _after_ends(trail))
+    if not trail.terminated.any():
+        _search_end(environment)
     for again in (_played(environment, play), _played(environment, _player(environment))):
         _check_repeats(environment, trail, again)
 
@@ -224,16 +232,93 @@ def _check_finite(environment: Any, trail: _Trail) -> None:
             )
 
 
-def _check_end(environment: Any, trail: _Trail) -> None:
-    """A terminated state stays as it is, at reward 0."""
-    was = trail.terminated[:-1]
-    moved = np.any(
-        (trail.observation[1:-1] != trail.observation[2:]).reshape(*was.shape, -1), axis=-1
+class _Steps(NamedTuple):
+    """What the rule about ends is tried on, [any steps, games]."""
+
+    was: np.ndarray
+    """The stepped state was terminated."""
+    now: np.ndarray
+    """The new one is."""
+    paid: np.ndarray
+    """The reward is not 0."""
+    moved: np.ndarray
+    """The observation has changed."""
+
+
+def _after_ends(trail: _Trail) -> _Steps:
+    was, now, reward = trail.terminated[:-1], trail.terminated[1:], trail.reward[1:]
+    seen = trail.observation[1:].reshape(STEPS, LANES, -1)
+    moved = (seen[:-1] != seen[1:]).any(axis=-1)
+    return _Steps(was, now, reward != 0, moved)
+
+
+def _search_end(environment: Any) -> None:
+    """Play on until games end, and try the rule there; one line if none does.
+
+    Games play evenly at random, or hold one action, or hold each for a while, up to the time limit.
+    Ends that training meets later are not tried: it leaves a game there, and keeps observations,
+    not states that could be stepped again.  Host environments need no search: their ends are held
+    by :class:`muscope.envs.host.HostEnvironment`, whatever the simulator does.
+    """
+    if isinstance(environment, HostEnvironment):
+        return
+    spec = environment.spec
+    begin, go_on = _seeker(environment)
+    games, until, played, ended = _traced(environment, "reset", begin), math.inf, 0, False
+    while ended or (played < spec.time_limit and time.monotonic() < until):
+        games, (steps, finite) = _traced(environment, "step", go_on, games, played)
+        steps, finite = jax.device_get((steps, finite))
+        until = min(until, time.monotonic() + PATIENCE)
+        played += CHUNK
+        if not finite.all():
+            what = f"observe or step's reward is not finite within {played} steps"
+            raise _broken(environment, f"{what}; bound what grows")
+        _check_end(environment, steps)
+        if steps.was.any():
+            return
+        ended = steps.now.any()  # With the very last step; the next ones try it.
+    print(
+        f"muscope: environment '{spec.name}': none of {GAMES} games of {played} steps "
+        "ended, so the rule that an end is absorbing is untried.",
+        file=sys.stderr,
     )
+
+
+def _seeker(environment: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Programs that start :data:`GAMES` games, and that play :data:`CHUNK` steps of them."""
+    actions = environment.spec.num_actions
+    game = jnp.arange(GAMES)
+    change = jnp.select([game % 3 == 0, game % 3 == 1], [1.0, 0.0], 0.1)
+
+    def step(carry: Any, key: Any) -> Any:
+        states, was, held = carry
+        drawn = jax.random.randint(key, (GAMES,), 0, actions)
+        changes = jax.random.uniform(jax.random.fold_in(key, 1), (GAMES,)) < change
+        held = jnp.where(changes | was, drawn, held)  # An end must withstand every action.
+        before = jax.vmap(environment.observe)(states).reshape(GAMES, -1)
+        moved = jax.vmap(environment.step)(states, held)
+        seen = jax.vmap(environment.observe)(moved.state).reshape(GAMES, -1)
+        finite = jnp.isfinite(seen).all(axis=-1) & jnp.isfinite(moved.reward)
+        steps = _Steps(was, moved.terminated, moved.reward != 0, (before != seen).any(axis=-1))
+        return (moved.state, moved.terminated, held), (steps, finite)
+
+    def begin() -> Any:
+        keys = jax.random.split(jax.random.key(1), GAMES)
+        return jax.vmap(environment.reset)(keys), jnp.zeros(GAMES, bool), game // 3 % actions
+
+    def go_on(games: Any, played: Any) -> Any:
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(2), played), CHUNK)
+        return jax.lax.scan(step, games, keys)
+
+    return jax.jit(begin), jax.jit(go_on)
+
+
+def _check_end(environment: Any, steps: _Steps) -> None:
+    """A terminated state stays as it is, at reward 0."""
     for what, wrong in (
-        ("becomes alive again", was & ~trail.terminated[1:]),
-        ("gives a reward that is not 0", was & (trail.reward[1:] != 0)),
-        ("changes", was & moved),
+        ("becomes alive again", steps.was & ~steps.now),
+        ("gives a reward that is not 0", steps.was & steps.paid),
+        ("changes", steps.was & steps.moved),
     ):
         if wrong.any():
             raise _broken(

@@ -1,23 +1,27 @@
-"""What an experiment asks of a simulator on the host, told before it begins.
+"""What an evaluation asks of a simulator on the host, told before it begins.
 
 Environments on the device need no such warning: there the networks take most of the time.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import time
-from typing import Any
+from collections.abc import Hashable, Sequence, Set
+from typing import Any, NamedTuple
 
 import jax
 
-from muscope.config import EvaluateConfig
+from muscope.config import EvaluateConfig, Settings
 from muscope.envs.host import HostEnvironment
+from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.subjects import Subject
 
 WORTH_SAYING = 60.0  # s of simulation from which on it is announced
+SHARED = "on-policy episodes"  # that experiments share
 LANES = 64  # of the trial that measures a step's time
 
 
@@ -38,41 +42,71 @@ def seconds_per_step(environment: HostEnvironment) -> float:
     return spent / max(computed, 1)
 
 
-def announce(
-    subject: Subject, evaluate: EvaluateConfig, experiment: Experiment, settings: Any, cells: int
-) -> None:
-    """Say how long a simulator may keep an experiment busy, if that is long or not known.
+class Share(NamedTuple):
+    """What one experiment is asked for."""
+
+    experiment: Experiment
+    evaluate: EvaluateConfig
+    settings: Settings
+    cells: Set[Hashable]
+    """Agents at checkpoints that are to be examined."""
+
+
+def announce(subject: Subject, pieces: Sequence[Share]) -> None:
+    """Say how long a simulator may keep an evaluation busy, and what shortens that, if it is long.
 
     Args:
-        subject: whose environment is on the host.
-        evaluate: the settings that experiments share.
-        experiment: which.
-        settings: its own.
-        cells: agents times checkpoints that are left.
+        subject: whose environment may be on the host.
+        pieces: all of the evaluation.
 
     """
     environment = _simulated(subject.environment)
-    if environment is None:
+    pieces = [piece for piece in pieces if piece.cells]
+    if environment is None or not pieces:
         return
-    if experiment.cost is None:
-        print(f"{experiment.name}: its cost is not known; it gives none.", file=sys.stderr)
+    steps = _steps_by_part(subject, pieces)
+    total = sum(steps.values())
+    took = total * seconds_per_step(environment)
+    uncounted = [p.experiment.name for p in pieces if p.experiment.cost is None]
+    if took < WORTH_SAYING and not uncounted:
         return
-    _say(environment, experiment.name, cells * experiment.cost(subject, evaluate, settings))
+    parts = sorted(steps, key=lambda name: -steps[name])
+    shares = ", ".join(f"{name} {steps[name] / total:.0%}" for name in parts if steps[name])
+    unknown = f"; {', '.join(uncounted)} not counted, no cost is given" if uncounted else ""
+    print(
+        f"muscope: the evaluation takes at most {total:,} steps of the game, {took / 60:,.0f} min "
+        f"at {total / took if took else 0:,.0f} a second; fewer where games end before the time "
+        f"limit ({shares}{unknown}). {_shorter(pieces, parts)} shorten it, --figures chooses some.",
+        file=sys.stderr,
+    )
 
 
-def announce_states(subject: Subject, evaluate: EvaluateConfig, cells: int) -> None:
-    """The same of the on-policy episodes, which experiments share.
+def _steps_by_part(subject: Subject, pieces: Sequence[Share]) -> dict[str, int]:
+    """The most steps of the game by experiment, and of the episodes that they share."""
+    steps: dict[str, int] = {}
+    for experiment, evaluate, settings, cells in pieces:
+        if experiment.cost is not None:
+            with registry.blamed(experiment, "cost"):
+                each = int(experiment.cost(subject, evaluate, settings))
+            steps[experiment.name] = len(cells) * each
+    shared = 0
+    for evaluate in dict.fromkeys(piece.evaluate for piece in pieces):
+        sharing = [p for p in pieces if p.experiment.states and p.evaluate == evaluate]
+        played = {cell for piece in sharing for cell in piece.cells}
+        shared += len(played) * evaluate.episodes * subject.environment.spec.time_limit
+    return {**steps, SHARED: shared}
 
-    Args:
-        subject: whose environment is on the host.
-        evaluate: the settings that experiments share.
-        cells: agents times checkpoints whose episodes are played.
 
-    """
-    environment = _simulated(subject.environment)
-    if environment is not None:
-        steps = cells * evaluate.episodes * environment.spec.time_limit
-        _say(environment, "on-policy episodes", steps)
+def _shorter(pieces: Sequence[Share], parts: Sequence[str]) -> str:
+    """The flags of the two costliest parts."""
+    settings = {piece.experiment.name: piece.settings for piece in pieces}
+    flags = [
+        f"--{part}.{field.name}".replace("_", "-")
+        for part in parts[:2]
+        if part in settings
+        for field in dataclasses.fields(settings[part])
+    ]
+    return ", ".join(["--evaluate.checkpoints, --evaluate.episodes, --evaluate.states", *flags])
 
 
 def _simulated(environment: Any) -> HostEnvironment | None:
@@ -82,13 +116,3 @@ def _simulated(environment: Any) -> HostEnvironment | None:
         if environment is None:
             return None
     return environment
-
-
-def _say(environment: HostEnvironment, what: str, steps: int) -> None:
-    took = steps * seconds_per_step(environment)
-    if took >= WORTH_SAYING:
-        print(
-            f"{what}: at most {steps:,} steps of the game, {took / 60:,.0f} min at "
-            f"{steps / took:,.0f} a second; fewer where games end before the time limit.",
-            file=sys.stderr,
-        )

@@ -235,13 +235,21 @@ def plot(given: Tables) -> Figure:
 
 
 def draw_training(axes: Axes, table: pa.Table, steps: list[int]) -> None:
-    """The first panel: all planners, and the best action, by checkpoint."""
+    """The first panel: all planners, and the best action, by checkpoint; side by side if there is
+    one checkpoint.
+    """
     places = np.arange(len(steps))
-    for model, prior in PLANNERS:
+    apart = 0.2 * (len(steps) == 1)
+    for i, (model, prior) in enumerate(PLANNERS):
         _, points = statistics.curve(table, "improvement", "step", model=model, prior=prior)
-        draw_planner(axes, places, points, model, prior, f"{model} model, {prior} prior")
-    _, best = statistics.curve(table, "best", "step")
-    style.thin(axes, places, [s.mean for s in best], (4.0, 2.0), "best action")
+        shifted = places + apart * (i - (len(PLANNERS) - 1) / 2)
+        draw_planner(axes, shifted, points, model, prior, f"{model} model, {prior} prior")
+    _, curve = statistics.curve(table, "best", "step")
+    best = [s.mean for s in curve]
+    if apart:
+        style.thin(axes, np.array([-0.5, 0.5]), best * 2, (4.0, 2.0), "best action")
+    else:
+        style.thin(axes, places, best, (4.0, 2.0), "best action")
     axes.set_xticks(places, [style.thousands(s) for s in steps])
     axes.set_xlabel("training steps")
     axes.set_ylabel("improvement per decision")
@@ -255,7 +263,7 @@ def draw_planner(
     prior: str,
     label: str,
 ) -> None:
-    """One planner's line."""
+    """One planner's line, or its point."""
     style.band(
         axes,
         x,
@@ -264,6 +272,7 @@ def draw_planner(
         style.MODEL_COLOURS[model],
         label,
         linestyle="-" if prior == "policy" else ":",
+        filled=prior == "policy",
     )
 
 
@@ -275,13 +284,13 @@ def caption(given: Tables) -> str:
     for prior in PRIORS:
         summary = statistics.over_agents(explained(table, last, prior))
         mean = f"{summary.mean:+.2f}" if summary.n else "undefined"
-        correlations.append(f"{mean} with the {prior} prior ({summary.n} agents)")
+        correlations.append(f"{mean} with the {prior} prior ({style.agents(summary.n)})")
     return (
         "Left: how much better the planner's action is than the policy prior's in the true "
         "environment, when the prior acts for the following "
         f"{statistics.first(table, 'q_horizon')} steps; mean over "
         f"{len(statistics.values(table, 'state'))} on-policy states and "
-        f"{len(statistics.values(table, 'agent'))} agents, bands one standard error; "
+        f"{style.agents(table)}, bands or bars one standard error; "
         f"{statistics.first(table, 'simulations')} simulations, rollout leaves. Right: the same by "
         "fifths of the states, from the smallest to the largest error of the learned model along "
         "its own search. Spearman's rank correlation of that error with what the true model's "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Array, Key
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -143,22 +144,41 @@ def plot(given: Tables) -> Figure:
         return figure
 
 
+def after_the_end(table: pa.Table, step: int) -> statistics.Summary:
+    """The rewards that the model predicts after the end, summed, per sequence that ends.
+
+    Agents of which no sequence ends have none.
+    """
+    rows = statistics.rows(table, step=step)
+    offsets = [-1, *(offset for offset in statistics.values(rows, "offset") if offset >= 0)]
+    reward, count = (
+        statistics.means(rows, column, offset=offsets)
+        for column in ("predicted_reward", "sequences")
+    )
+    with np.errstate(invalid="ignore"):  # 0 / 0 where none ends.
+        total = np.nansum((reward * count)[:, 1:], axis=1) / count[:, 0]
+    return statistics.over_agents(total)
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["endings"]
     last = statistics.values(table, "step")[-1]
-    share, alive, over = (
-        statistics.summary(table, column, step=last).mean
-        for column in ("ended", "alive_error", "ended_error")
+    share, alive = (
+        statistics.summary(table, column, step=last).mean for column in ("ended", "alive_error")
     )
-    after = over / share if share else 0.0
+    after = after_the_end(table, last)
+    predicted = (
+        f"; per sequence that ends, the model predicts rewards of {after.mean:.2g} in all after it"
+        if after.n
+        else ""
+    )
     return (
         "The reward that the learned model predicts around the true end of an episode (the grey "
         "line; black: the true reward), along uniformly random action sequences from on-policy "
         f"states, by training step. At step {style.thousands(last)}, {share:.0%} of the sequences "
-        f"end; per sequence that ends, the model predicts {after:.2g} in all after the end. "
-        f"Over all sequences its error before any end is {alive:.2g}. Means over agents that have "
-        "sequences with such a step; missing points: none has."
+        f"end{predicted}. Over all sequences its error before any end is {alive:.2g}. "
+        "Means over agents that have sequences with such a step; missing points: none has."
     )
 
 

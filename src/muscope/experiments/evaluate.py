@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +90,8 @@ def planned(
 
     """
     settings = from_dict(given, experiment.settings, experiment.name)
-    steps = experiment.steps(subject, evaluate, settings)
+    with registry.blamed(experiment, "steps"):
+        steps = experiment.steps(subject, evaluate, settings)
     return Plan(experiment, settings, steps, evaluate)
 
 
@@ -101,7 +102,8 @@ def refuse_what_cannot_be(subject: Subject, plan: Plan) -> None:
         ConfigError: there are such.
 
     """
-    plan.experiment.check(subject, plan.settings)
+    with registry.blamed(plan.experiment, "check"):
+        plan.experiment.check(subject, plan.settings)
 
 
 class Asked(NamedTuple):
@@ -165,6 +167,31 @@ def pieces_of(
     return found
 
 
+def cells_of(plan: Plan, agents: Iterable[int]) -> list[Cell]:
+    """The cells of some agents in a plan, in order."""
+    agents = list(agents)
+    return [Cell(step, agent) for step in plan.steps for agent in agents]
+
+
+def announce(
+    subject: Subject, plans: Sequence[Plan], left: Sequence[Collection[Cell]] | None = None
+) -> None:
+    """Say how long a simulator on the host may be busy, if that is long.
+
+    Args:
+        subject: who is to be examined.
+        plans: all that is to be done.
+        left: by plan, the cells that are not there yet; all by default.
+
+    """
+    left = [cells_of(plan, range(subject.agents)) for plan in plans] if left is None else left
+    shares = [
+        cost.Share(plan.experiment, plan.evaluate, plan.settings, frozenset(cells))
+        for plan, cells in zip(plans, left, strict=True)
+    ]
+    cost.announce(subject, shares)
+
+
 def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     """Fill the tables of the planned experiments; finished cells are skipped.
 
@@ -226,12 +253,8 @@ class Filling:
 
     def announce(self) -> None:
         """Say how long a simulator on the host may be busy, if that is long."""
-        for work in self._work.values():
-            work.announce()
-        for evaluate in dict.fromkeys(work.plan.evaluate for work in self._work.values()):
-            alike = [w for w in self._work.values() if w.plan.evaluate == evaluate]
-            played = {cell for w in alike if w.plan.experiment.states for cell in w.left}
-            cost.announce_states(self.subject, evaluate, len(played))
+        work = self._work.values()
+        announce(self.subject, [w.plan for w in work], [w.left for w in work])
 
     def examine(self, piece: Piece) -> int:
         """Compute and keep the cells of a piece that are missing; returns how many."""
@@ -264,8 +287,7 @@ class _Work:
     def __init__(self, subject: Subject, folder: Folder, plan: Plan, blocks: Sequence[range]):
         self.subject, self.folder, self.plan = subject, folder, plan
         self.marks = marks(subject, plan, blocks)
-        agents = [agent for block in blocks for agent in block]
-        self.cells = [Cell(step, agent) for step in plan.steps for agent in agents]
+        self.cells = cells_of(plan, (agent for block in blocks for agent in block))
         self.left = self._left()
 
     @property
@@ -297,13 +319,6 @@ class _Work:
             )
         return left | damaged
 
-    def announce(self) -> None:
-        """Say how long a simulator on the host may be busy, if that is long."""
-        left = len(self.left)
-        if left:
-            plan = self.plan
-            cost.announce(self.subject, plan.evaluate, plan.experiment, plan.settings, left)
-
     def wanted(self, piece: Piece) -> list[int]:
         """The agents of a piece whose cells are missing."""
         return [agent for agent in piece.agents if Cell(piece.step, agent) in self.left]
@@ -311,7 +326,8 @@ class _Work:
     def examine(self, block: Block, piece: Piece) -> int:
         """Compute and keep a piece's missing cells; returns how many."""
         step, wanted, experiment = piece.step, self.wanted(piece), self.plan.experiment
-        with said_if_short(f"{experiment.name} at training step {step}", LESS):
+        short = said_if_short(f"{experiment.name} at training step {step}", LESS)
+        with registry.blamed(experiment, "run"), short:
             made = experiment.run(block, self.plan.settings, step)
         for schema in experiment.tables:
             height = _rows_per_agent(made, schema.name, block)
@@ -369,15 +385,19 @@ class _Work:
             tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
 
 
-def _rows_per_agent(made: Mapping[str, pa.Table], name: str, block: Block) -> int:
+def _rows_per_agent(made: Any, name: str, block: Block) -> int:
     """How many rows of a table belong to each agent of the block.
 
     Raises:
         ConfigError: the experiment did not make the table, or not agent by agent.
 
     """
-    if name not in made:
-        raise ConfigError(f"the experiment did not make its table '{name}', only {list(made)}.")
+    if not isinstance(made, Mapping) or not isinstance(made.get(name), pa.Table):
+        there = list(made) if isinstance(made, Mapping) else f"a {type(made).__name__}"
+        raise ConfigError(
+            f"the experiment did not make its table '{name}', only {there}; its run must return "
+            "a table of block.table by each name."
+        )
     height, rest = divmod(made[name].num_rows, len(block.agents))
     agents = made[name]["agent"].to_pylist()
     if rest or agents != [agent for agent in block.agents for _ in range(height)]:

@@ -236,17 +236,18 @@ def caption(given: Tables) -> str:
     correlations = []
     for step, spearman in zip(*statistics.curve(states, "spearman", "step"), strict=True):
         mean = f"{spearman.mean:+.2f}" if spearman.n else "undefined"
-        some = "" if spearman.n == agents else f" ({spearman.n} agents)"
+        some = "" if spearman.n == agents else f" ({style.agents(spearman.n)})"
         correlations.append(f"{mean} at {style.thousands(int(step))}{some}")
     return (
         f"All {len(statistics.values(table, 'rank'))} sequences of "
         f"{statistics.first(table, 'horizon')} actions from "
         f"{statistics.first(table, 'n_states')} on-policy states, ranked by their probability "
         "under the behaviour policy (blue, left axis), with the learned model's value error at "
-        f"equal rank (orange, right axis). Means over states, then over {agents} agents; bands "
-        "are one standard error over agents. Thin lines: the error of a model that always predicts "
-        "the mean reward, and the standard deviation of the true values over sequences. Spearman's "
-        f"rank correlation of the two, mean over states and agents: {', '.join(correlations)}."
+        f"equal rank (orange, right axis). Means over states, then over {style.agents(agents)}; "
+        "bands are one standard error over agents. Thin lines: the error of a model that always "
+        "predicts the mean reward, and the standard deviation of the true values over sequences. "
+        f"Spearman's rank correlation of the two, mean over states and agents: "
+        f"{', '.join(correlations)}."
     )
 
 
@@ -271,7 +272,7 @@ CLAIMS = (
     ),
     Claim(
         "6",
-        "... and more so with more training.",
+        "Unlikely sequences' larger error shows more with more training.",
         "Spearman's correlation in the first half of the trained checkpoints less the second's",
         "figure4_states",
         _more_so,

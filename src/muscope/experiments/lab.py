@@ -227,14 +227,20 @@ class Block:
         given = {name: np.asarray(value) for name, value in columns.items()}
         strange = sorted(set(given) - set(schema.names))
         if strange:
-            raise ConfigError(f"table '{schema.name}' has no column {strange[0]}.")
-        height = max(value.shape[-1] for value in given.values() if value.ndim)
+            raise ConfigError(
+                f"table '{schema.name}' has no column {strange[0]}; it has "
+                f"{', '.join(schema.names)}."
+            )
+        height = max((value.shape[-1] for value in given.values() if value.ndim), default=1)
         shape = (len(self.agents), height)
         given["agent"] = np.asarray(self.agents)[:, None]
         given.setdefault("step", np.asarray(step))
         missing = sorted(set(schema.names) - set(given))
         if missing:
-            raise ConfigError(f"table '{schema.name}' needs a column {missing[0]}.")
+            raise ConfigError(
+                f"table '{schema.name}' needs a column {missing[0]}; it was given "
+                f"{', '.join(columns) or 'none'}."
+            )
         flat = {name: np.broadcast_to(given[name], shape).ravel() for name in schema.names}
         return tables.make(schema, flat, row_settings(self.subject, self.evaluate, settings))
 

@@ -116,7 +116,7 @@ def caption(given: Tables) -> str:
         f"Undiscounted return of MCTS ({statistics.first(table, 'simulations')} simulations, "
         "actions sampled from Equation 1, no exploration noise) and of the policy prior at "
         "checkpoints through training. Lines are means over "
-        f"{len(statistics.values(table, 'agent'))} agents, "
+        f"{style.agents(table)}, "
         f"{len(statistics.values(table, 'episode'))} episodes each; bands are one standard error "
         "over agents."
     )

@@ -177,7 +177,7 @@ def caption(given: Tables) -> str:
     return (
         f"Left: value error (Definition 2, h = {statistics.first(table, 'horizon')}) of the model "
         "at step X on the behaviour policy at step Y of the same agent, mean over "
-        f"{len(errors)} agents; {statistics.first(table, 'n_states')} states on-policy at X, "
+        f"{style.agents(table)}; {statistics.first(table, 'n_states')} states on-policy at X, "
         f"{statistics.first(table, 'n_sequences')} action sequences each. Shades compare within a "
         "row only; the diagonal is outlined, a dot marks the row's minimum. Right: how many agents "
         "have their row's minimum there. The diagonal is below all others in "

@@ -193,7 +193,7 @@ def caption(given: Tables) -> str:
         "Value error (Definition 2) of the learned model on its own behaviour policy, by horizon "
         f"h, at {statistics.first(table, 'n_states')} on-policy states and "
         f"{statistics.first(table, 'n_sequences')} action sequences each. Lines are means over "
-        f"{len(statistics.values(table, 'agent'))} agents, bands one standard error over "
+        f"{style.agents(table)}, bands one standard error over "
         f"agents. {noise}"
         "Thin lines: the error of a model that always predicts the mean reward, and the "
         f"standard deviation of the true values over sequences, both at h = {last}.{untrained}"

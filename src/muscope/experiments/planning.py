@@ -262,7 +262,7 @@ def caption(given: Tables) -> str:
         f"against simulations per move; planning horizon {statistics.first(table, 'horizon')}. "
         "Rollout leaves are valued by random actions in the same model, value leaves by the value "
         "network. Thin lines: the policy prior without planning. Means over "
-        f"{len(statistics.values(table, 'agent'))} agents, "
+        f"{style.agents(table)}, "
         f"{len(statistics.values(table, 'episode'))} episodes each from the same starts, of at "
         f"most {statistics.first(table, 'most_steps'):,} moves; bands are one standard error over "
         "agents."
@@ -351,7 +351,7 @@ CLAIMS = (
     ),
     Claim(
         "9b",
-        "... far below free search in the true model.",
+        "Free search in the learned model stays far below that in the true model.",
         f"{FAR:g} of the true model's gain in return less the learned one's: uniform prior, most "
         "simulations against the true model's fewest, mean over panels",
         "figure7",
@@ -367,7 +367,7 @@ CLAIMS = (
     ),
     Claim(
         "10b",
-        "... less than planning in the true model does.",
+        "With the prior, planning in the learned model gains less than in the true model.",
         "return with the true model less that with the learned one: policy prior, most "
         "simulations, mean over panels",
         "figure7",
@@ -383,7 +383,7 @@ CLAIMS = (
     ),
     Claim(
         "11b",
-        "... and does not diminish quickly with simulations.",
+        "The learned model's gap between guided and free search does not shrink quickly.",
         f"the learned model's gap with the most simulations less {KEPT_GAP:g} of that with the "
         "fewest, mean over panels",
         "figure7",

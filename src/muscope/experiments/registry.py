@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
+
+import jax
 
 from muscope import plugins
 from muscope.config import Config
-from muscope.errors import ConfigError, nearest
+from muscope.errors import ConfigError, FigureError, MuscopeError, nearest
 from muscope.experiments.base import Experiment
 
 OWN = (
@@ -49,6 +52,10 @@ def _accepted(experiment: object, source: str) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise ConfigError(
             f"{source} is a {type(experiment).__name__}; it must be a muscope Experiment."
+        )
+    if not experiment.tables:
+        raise ConfigError(
+            f"{source} has no tables; give it one, a Schema called '{experiment.name}'."
         )
     if experiment.files[0] != experiment.name:
         raise ConfigError(f"{source}: the first table must be called '{experiment.name}' too.")
@@ -101,6 +108,38 @@ def get(name: str) -> Experiment:
 def source(experiment: Experiment) -> str:
     """Where an experiment stands, so that :func:`get` finds it again in another process."""
     return _sources.get(experiment.name, experiment.name)
+
+
+def is_users(experiment: Experiment) -> bool:
+    """Whether an experiment is not muscope's own."""
+    return source(experiment) not in OWN
+
+
+@contextlib.contextmanager
+def blamed(experiment: Experiment, function: str) -> Iterator[None]:
+    """Tell an error in a function of a user's experiment in one line.
+
+    Errors of muscope's own experiments keep their traceback, and those of compiled programs are
+    told by :func:`muscope.host_call.host_errors`.
+
+    Args:
+        experiment: whose function runs.
+        function: its name, for the message.
+
+    Raises:
+        FigureError: it failed; the message has the file and the line.
+
+    """
+    try:
+        yield
+    except (MuscopeError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:
+        if not is_users(experiment):
+            raise
+        raise FigureError(
+            f"figure '{experiment.name}': its {function} failed: {plugins.told(error)}"
+        ) from error
 
 
 def chosen(names: Iterable[str] | None) -> list[Experiment]:

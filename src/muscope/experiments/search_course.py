@@ -189,7 +189,7 @@ def caption(given: Tables) -> str:
         "rollout, mean over the first n simulations; thin: of the tree paths alone. Middle and "
         "right: total variation and KL divergence between the policy prior and the smoothed visit "
         f"distribution at the root. {statistics.first(table, 'n_states')} states; means over "
-        f"{len(statistics.values(table, 'agent'))} agents, bands one standard error over agents."
+        f"{style.agents(table)}, bands one standard error over agents."
     )
 
 
@@ -212,14 +212,14 @@ CLAIMS = (
     ),
     Claim(
         "12b",
-        "... the total variation from the prior,",
+        "The policy prior lowers the search's total variation from the prior.",
         "TV under the uniform prior less that under the policy prior",
         "figure6",
         _prior_lowers("tv"),
     ),
     Claim(
         "12c",
-        "... and the KL divergence from it.",
+        "The policy prior lowers the search's KL divergence from the prior.",
         "KL under the uniform prior less that under the policy prior",
         "figure6",
         _prior_lowers("kl"),

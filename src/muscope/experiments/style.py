@@ -8,8 +8,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from muscope import statistics
 
 # Okabe and Ito (2008).
 COLOURS = {"mcts": "#0072B2", "prior": "#E69F00"}
@@ -76,12 +79,21 @@ def band(
     label: str,
     marker: str | None = "o",
     linestyle: str = "-",
+    filled: bool = True,
 ) -> None:
-    """A line and a band of one standard error (none where it is unknown)."""
+    """A line and a band of one standard error (none where it is unknown); of a single point, the
+    point and a bar.
+    """
+    looks: dict[str, Any] = {"color": colour, "linestyle": linestyle, "label": label}
+    looks["markerfacecolor"] = colour if filled else "white"
+    if len(x) == 1:
+        bar = np.nan_to_num(error)
+        axes.errorbar(x, mean, bar, marker=marker or "o", capsize=2.5, elinewidth=1.0, **looks)
+        return
     low = np.asarray(mean) - np.nan_to_num(error)
     high = np.asarray(mean) + np.nan_to_num(error)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, mean, color=colour, marker=marker, linestyle=linestyle, label=label)
+    axes.plot(x, mean, marker=marker, **looks)
 
 
 def thin(
@@ -92,8 +104,9 @@ def thin(
     label: str,
     colour: str = "#555555",
 ) -> None:
-    """A thin dashed line of reference."""
-    axes.plot(x, y, color=colour, linewidth=0.8, dashes=dashes, label=label)
+    """A thin dashed line of reference; at a single place, a dash."""
+    alone: dict[str, Any] = {"marker": "_", "markersize": 14} if len(x) == 1 else {}
+    axes.plot(x, y, color=colour, linewidth=0.8, dashes=dashes, label=label, **alone)
 
 
 def legend_below(figure: Figure, *axes: Axes, columns: int = 3) -> None:
@@ -147,6 +160,12 @@ def scale_to_trained(axes: Axes, steps: Sequence[int]) -> None:
 def mark(figure: Figure, words: str) -> None:
     """A line over all panels: what a reader must know before believing them."""
     figure.suptitle(words, fontsize=7, color="#b00020", wrap=True)
+
+
+def agents(given: int | pa.Table) -> str:
+    """How many agents there are, or those of a table: 1 agent, 2 agents."""
+    count = given if isinstance(given, int) else len(statistics.values(given, "agent"))
+    return f"{count} agent{'s' if count != 1 else ''}"
 
 
 def thousands(n: int) -> str:

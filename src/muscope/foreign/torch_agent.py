@@ -2,8 +2,9 @@
 
 The modules run as they are, on whole batches: however deeply ``jax.vmap`` is nested, a step of a
 search is one call for all its lanes.  A call costs some hundred microseconds beyond what the
-modules themselves take, so the latent state carries its own prediction: ``step`` computes the
-next latent state, the reward, the policy and the value at once, and ``predict`` only reads.
+modules themselves take, so the latent state carries its own prediction
+(:class:`~muscope.agent.base.Foretold`): ``step`` computes the next latent state, the reward, the
+policy and the value at once, and ``predict`` only reads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from muscope import fingerprint, runtime
-from muscope.agent.base import Prediction
+from muscope.agent.base import Foretold, Prediction
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError, HostError
 from muscope.host_call import host_call
@@ -40,16 +41,6 @@ class TorchModules(NamedTuple):
     """Latent states and actions [B] (int64) to the next ones and rewards [B] or [B, 1]."""
     predict: Callable[[Any], tuple[Any, Any]]
     """Latent states to policy logits [B, A] and values [B] or [B, 1]; scalars, not bins."""
-
-
-class TorchLatent(NamedTuple):
-    """A latent state with what f says of it."""
-
-    z: Any
-    policy_logits: Any
-    """[A], float32."""
-    value: Any
-    """A scalar, float32."""
 
 
 class TorchAgent(eqx.Module):
@@ -95,17 +86,17 @@ class TorchAgent(eqx.Module):
         """SHA-256 of all agents' parameters, which live in PyTorch."""
         return self.host.digest()
 
-    def represent(self, observation: Float[Array, "..."]) -> TorchLatent:
+    def represent(self, observation: Float[Array, "..."]) -> Foretold:
         """h, and f of it."""
         return host_call(self.host.represent, self.host.latent, self.index, observation)
 
-    def step(self, z: TorchLatent, action: Int[Array, ""]) -> tuple[TorchLatent, Float[Array, ""]]:
+    def step(self, z: Foretold, action: Int[Array, ""]) -> tuple[Foretold, Float[Array, ""]]:
         """g, and f of the next latent state."""
         reward = jax.ShapeDtypeStruct((), np.float32)
         action = jnp.asarray(action, jnp.int32)
         return host_call(self.host.step, (self.host.latent, reward), self.index, z.z, action)
 
-    def predict(self, z: TorchLatent) -> Prediction:
+    def predict(self, z: Foretold) -> Prediction:
         """What ``represent`` or ``step`` has kept."""
         return Prediction(z.policy_logits, z.value)
 
@@ -148,7 +139,7 @@ class _Host:
         total.update(repr(code).encode())
         return total.hexdigest()
 
-    def _trial(self, agent: TorchModules, spec: Spec) -> tuple[TorchLatent, Any]:
+    def _trial(self, agent: TorchModules, spec: Spec) -> tuple[Foretold, Any]:
         """The shapes of one lane's latent state and prediction, and the tensors' types."""
         torch, batch = self._torch, 3
         seen = torch.zeros((batch, *spec.observation_shape), device=self._device)
@@ -169,7 +160,7 @@ class _Host:
         _must(reward, "dynamics' reward", [(batch,), (batch, 1)])
         number = jax.ShapeDtypeStruct((), np.float32)
         logits = jax.ShapeDtypeStruct((spec.num_actions,), np.float32)
-        return TorchLatent(kept, logits, number), jax.tree.map(lambda x: x.dtype, z)
+        return Foretold(kept, logits, number), jax.tree.map(lambda x: x.dtype, z)
 
     def _kept(self, z: Any, name: str, batch: int) -> Any:
         """The shapes and types of one lane's latent state as JAX keeps it."""
@@ -241,7 +232,7 @@ class _Host:
         def put(out: np.ndarray, shape: jax.ShapeDtypeStruct, x: Any) -> None:
             out.reshape(-1, *shape.shape)[rows] = self._array(x).reshape(-1, *shape.shape)
 
-        jax.tree.map(put, latent, self.latent, TorchLatent(z, policy_logits, value))
+        jax.tree.map(put, latent, self.latent, Foretold(z, policy_logits, value))
 
     def _tensor(self, array: np.ndarray) -> Any:
         """A tensor of a copy: modules may work in place, and XLA's buffers are not theirs."""

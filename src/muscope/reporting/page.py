@@ -8,16 +8,18 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
 from muscope import claims, statistics
 from muscope.config import differences
-from muscope.errors import RunError
+from muscope.errors import FigureError, RunError
 from muscope.experiments import evaluate as cells
 from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
@@ -52,12 +54,22 @@ class Picture(NamedTuple):
     """What it was made with, where that is not what the others were made with."""
 
 
+def unknown_tables(folder: Folder) -> dict[str, str]:
+    """The tables of experiments that are not known here, and where each stands."""
+    files = {name for experiment in registry.everything().values() for name in experiment.files}
+    return {
+        name: tables.told(folder.table_path(name)).get("experiment", "unknown")
+        for name in folder.tables()
+        if name not in (*files, claims.SCHEMA.name)
+    }
+
+
 def experiments_of(folder: Folder) -> tuple[list[Experiment], list[str]]:
-    """The experiments whose tables a folder holds, in the order in which they are shown, and the
-    tables that nobody here can draw.
+    """The experiments whose tables a folder holds, in the order in which they are shown, and what
+    cannot be drawn here, in words.
     """
     known = registry.everything()
-    there = [name for name in folder.tables() if name != claims.SCHEMA.name]
+    there = folder.tables()
     made, strange = [], []
     for experiment in known.values():
         missing = [name for name in experiment.files if name not in there]
@@ -65,24 +77,56 @@ def experiments_of(folder: Folder) -> tuple[list[Experiment], list[str]]:
             made.append(experiment)
         elif len(missing) < len(experiment.files):
             strange.append(f"{experiment.name} lacks its table {missing[0]}")
-    files = {name for experiment in known.values() for name in experiment.files}
-    for name in there:
-        if name not in files:
-            # Never imported from here: a table may come from a stranger.
-            source = tables.told(folder.table_path(name)).get("experiment", "unknown")
-            strange.append(f"{name} is of {source}; name that with --figures to draw it")
+    for name, source in unknown_tables(folder).items():
+        # Never imported from here: a table may come from a stranger.
+        strange.append(
+            f"table {name} is not known here, and its claims stay as they were judged; to draw "
+            f"and judge it, repeat the command with --figures {source}"
+        )
     return made, strange
 
 
 def judge(folder: Folder) -> pa.Table:
     """Judge all claims that a folder's environment has, and write ``tables/claims.parquet``.
 
+    Claims about tables of experiments that are not known here stay as they were judged, and those
+    whose statistic a user's error stops are missing; both are told.
+
     Raises:
         RunError: there are no tables, or one is damaged.
 
     """
+    for name, source in unknown_tables(folder).items():
+        print(
+            f"muscope: table {name} is not known here, and its claims stay as they were judged; to "
+            f"judge them, repeat the command with --figures {source}.",
+            file=sys.stderr,
+        )
+    return _judged(folder)
+
+
+def _judged(folder: Folder) -> pa.Table:
     known = registry.everything().values()
-    return claims.judge_tables(folder, [claim for e in known for claim in e.claims])
+    return claims.judge_tables(
+        folder, [_guarded(e, claim) for e in known for claim in e.claims], [*unknown_tables(folder)]
+    )
+
+
+def _guarded(experiment: Experiment, claim: claims.Claim) -> claims.Claim:
+    """The claim, missing where an error in a user's statistic stops it."""
+
+    def per_agent(cells: claims.Cells) -> Any:
+        try:
+            with registry.blamed(experiment, f"claim {claim.name}"):
+                values = np.asarray(claim.per_agent(cells), float)
+                if values.shape != (len(cells.agents),):
+                    raise ValueError(f"it gives shape {values.shape}, not one number per agent")
+                return values
+        except FigureError as error:
+            print(f"muscope: {error}", file=sys.stderr)
+            raise claims.MissingCell(str(error)) from error
+
+    return claim._replace(per_agent=per_agent)
 
 
 def report(folder: Folder) -> None:
@@ -90,6 +134,7 @@ def report(folder: Folder) -> None:
 
     Raises:
         RunError: no table exists yet, or one or the film is damaged.
+        FigureError: a user's figure could not be drawn; the report is written without it.
 
     """
     made, strange = experiments_of(folder)
@@ -101,18 +146,26 @@ def report(folder: Folder) -> None:
     origin = tables.origin(folder.table_path(made[0].name))
     settings = tables.settings_of(first)
     own = _own_settings(folder, made)
-    pictures = [_draw(folder, experiment, own[experiment.name]) for experiment in made]
+    pictures, failed = [], []
+    for experiment in made:
+        try:
+            pictures.append(_draw(folder, experiment, own[experiment.name]))
+        except FigureError as error:
+            failed.append(str(error))
+    for words in strange:
+        print(f"muscope: not drawn: {words}.", file=sys.stderr)
     devices = {tables.told(folder.table_path(e.name)).get("devices", "") for e in made}
     logs = [metrics.read(path) for path in folder.metrics_paths()]
     page = _TEMPLATES.get_template("report.html").render(
         environment=settings["environment"],
+        made_as="preset" if settings["seed"] >= 0 else "agent",
         preset=settings["preset"],
         agents=origin.agents,
         steps=origin.training_steps,
         pictures=pictures,
-        strange=strange,
+        strange=[*strange, *failed],
         film=_film(folder),
-        claims=judge(folder).select(_CLAIMS).to_pylist(),
+        claims=_judged(folder).select(_CLAIMS).to_pylist(),
         returns=_returns(folder),
         training=_training(logs, json.loads(settings["config"])),
         damaged_lines=sum(log.damaged for log in logs),
@@ -122,6 +175,8 @@ def report(folder: Folder) -> None:
         version=__version__,
     )
     write_atomically(folder.report_path, page.encode())
+    if failed:
+        raise FigureError(f"{'; '.join(failed)}. {folder.report_path} is written without it.")
 
 
 def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
@@ -180,19 +235,31 @@ def _warnings(about: Mapping[str, str]) -> tuple[list[str], str]:
 
 
 def _draw(folder: Folder, experiment: Experiment, settings: str) -> Picture:
-    """Write an experiment's pictures."""
+    """Write an experiment's pictures.
+
+    Raises:
+        FigureError: it is a user's and fails.
+
+    """
     given = {name: tables.read(folder.table_path(name)) for name in experiment.files}
     warnings, mark = _warnings(tables.told(folder.table_path(experiment.name)))
-    figure = experiment.plot(given)
-    if mark:
-        style.mark(figure, mark)
-    for suffix in ("png", "svg"):
-        write_atomically(folder.figure_path(experiment.name, suffix), _image(figure, suffix))
-    svg = folder.figure_path(experiment.name, "svg").read_bytes()
+    with registry.blamed(experiment, "plot"):
+        figure = experiment.plot(given)
+        if not isinstance(figure, Figure):
+            raise TypeError(f"it returns a {type(figure).__name__}, not a matplotlib Figure")
+        if mark:
+            style.mark(figure, mark)
+        images = {suffix: _image(figure, suffix) for suffix in ("png", "svg")}
+    with registry.blamed(experiment, "caption"):
+        caption = experiment.caption(given)
+        if not isinstance(caption, str):
+            raise TypeError(f"it returns a {type(caption).__name__}, not a text")
+    for suffix, image in images.items():
+        write_atomically(folder.figure_path(experiment.name, suffix), image)
     return Picture(
         experiment.title,
-        experiment.caption(given),
-        "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
+        caption,
+        "data:image/svg+xml;base64," + base64.b64encode(images["svg"]).decode(),
         ", ".join(f"tables/{name}.parquet" for name in experiment.files),
         figure.get_figwidth() > 4,
         warnings,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from muscope import envs
 from muscope.agent import networks, standardise
+from muscope.agent.check import check_network
 from muscope.agent.networks import MuZero
 from muscope.config import Config
 from muscope.envs import State, episode
@@ -64,10 +65,15 @@ def check(config: Config) -> None:
     """Trace the making of an agent, so that impossible settings are found before any work.
 
     Raises:
-        ConfigError: an unknown environment or network, or sizes that do not fit.
+        ConfigError: an unknown environment or network, a network that breaks its contract, or
+            sizes that do not fit.
 
     """
-    jax.eval_shape(AgentProgram(config).initial, jax.random.key(0))
+    program = AgentProgram(config)
+    spec = program.environment.spec
+    network = jax.eval_shape(lambda k: networks.build(config.network, spec, k), jax.random.key(0))
+    check_network(network, spec, config.network.kind)
+    jax.eval_shape(program.initial, jax.random.key(0))
 
 
 class AgentProgram:

@@ -1,0 +1,83 @@
+"""What an evaluation asks of a simulator is summed up in one line, before the training."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import pytest
+from host_models import host_cart_pole
+
+import muscope
+from muscope import stages
+from muscope.agent import TrueModel
+from muscope.config import EvaluateConfig
+from muscope.config.environment import HostConfig
+from muscope.envs import CartPole
+from muscope.errors import FigureError, HostError
+from muscope.experiments import cost, registry
+from muscope.experiments import evaluate as cells
+
+LOOK = EvaluateConfig(episodes=3, states=4)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A simulator on the host that takes a second for a step."""
+    monkeypatch.setattr(cost, "seconds_per_step", lambda environment: 1.0)
+    world = host_cart_pole(HostConfig(1))
+    return muscope.subject([TrueModel(world, jnp.sum)] * 2, world)
+
+
+def lines(capsys):
+    return capsys.readouterr().err.splitlines()
+
+
+def test_the_sum_is_told_with_its_parts_and_the_flags_that_shorten_it(slow, capsys):
+    plans = cells.plan(slow, LOOK, {"figure7": {"steps": 7}}, ["figure2", "figure4", "figure7"])
+    cells.announce(slow, plans)
+    (line,) = lines(capsys)
+    parts = [2 * p.experiment.cost(slow, LOOK, p.settings) for p in plans]
+    shared = 2 * LOOK.episodes * slow.environment.spec.time_limit
+    total = sum(parts) + shared
+    assert f"at most {total:,} steps of the game, {total / 60:,.0f} min at 1 a second" in line
+    assert f"figure7 {parts[2] / total:.0%}" in line
+    assert f"on-policy episodes {shared / total:.0%}" in line
+    for flag in ("--evaluate.states", "--figure7.steps", "--figure7.simulations", "--figures"):
+        assert flag in line
+
+
+def test_what_is_left_is_told_alone_and_nothing_is_where_nothing_is_left(slow, capsys):
+    plans = cells.plan(slow, LOOK, None, ["figure4"])
+    one = cells.cells_of(plans[0], [1])[:1]
+    cells.announce(slow, plans, [one])
+    left = plans[0].experiment.cost(slow, LOOK, plans[0].settings)
+    left += LOOK.episodes * slow.environment.spec.time_limit
+    assert f"at most {left:,} steps" in lines(capsys)[0]
+    cells.announce(slow, plans, [[]])
+    on_device = muscope.subject(TrueModel(CartPole(), jnp.sum), "cart-pole")
+    cells.announce(on_device, cells.plan(on_device, LOOK))
+    assert lines(capsys) == []
+
+
+def test_a_figure_without_a_cost_is_named_and_one_that_fails_is_told(slow, capsys):
+    own = registry.get("figure4")
+    uncounted = dataclasses.replace(own, cost=None, name="mine", states=False)
+    (plan,) = cells.plan(slow, LOOK, None, ["figure4"])
+    cells.announce(slow, [plan._replace(experiment=uncounted)])
+    assert "mine not counted, no cost is given" in lines(capsys)[0]
+    failing = dataclasses.replace(uncounted, cost=lambda *_: 1 / 0)
+    with pytest.raises(FigureError, match=r"figure 'mine': its cost failed: ZeroDivisionError.*py"):
+        cells.announce(slow, [plan._replace(experiment=failing)])
+
+
+def test_a_study_tells_it_before_it_trains(tiny, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(cells, "announce", lambda subject, plans, left=None: told.append(plans))
+
+    def train(run, blocks=None):
+        assert len(told) == 1
+        raise HostError("enough")
+
+    monkeypatch.setattr(stages.runner, "train", train)
+    with pytest.raises(HostError, match="enough"):
+        muscope.study(tiny, tmp_path / "run", ["figure2", "figure4"])
+    assert [plan.experiment.name for plan in told[0]] == ["figure2", "figure4"]
