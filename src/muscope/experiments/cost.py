@@ -16,6 +16,7 @@ from muscope.config import EvaluateConfig
 from muscope.envs.host import HostEnvironment
 from muscope.experiments.base import Experiment
 from muscope.subjects import Subject
+from muscope.work import Work, searching, total, within
 
 WORTH_SAYING = 60.0  # s of simulation from which on it is announced
 LANES = 64  # of the trial that measures a step's time
@@ -51,13 +52,21 @@ def announce(
         cells: agents times checkpoints that are left.
 
     """
-    environment = _simulated(subject.environment)
+    environment = simulated(subject.environment)
     if environment is None:
         return
-    if experiment.cost is None:
-        print(f"{experiment.name}: its cost is not known; it gives none.", file=sys.stderr)
+    if experiment.work is None:
+        print(f"{experiment.name}: its work is not known; it gives none.", file=sys.stderr)
         return
-    _say(environment, experiment.name, cells * experiment.cost(subject, evaluate, settings))
+    steps = total(experiment.work(subject, evaluate, settings), "environment")
+    _say(environment, experiment.name, cells * steps)
+
+
+def on_policy(subject: Subject, evaluate: EvaluateConfig) -> list[Work]:
+    """One agent's on-policy episodes at one checkpoint, which experiments share."""
+    limit, lanes = subject.environment.spec.time_limit, evaluate.episodes
+    searches = searching(limit, lanes, (subject.search.simulations,))
+    return within([*searches, Work("environment", limit, lanes)], "on-policy", limit)
 
 
 def announce_states(subject: Subject, evaluate: EvaluateConfig, cells: int) -> None:
@@ -69,13 +78,13 @@ def announce_states(subject: Subject, evaluate: EvaluateConfig, cells: int) -> N
         cells: agents times checkpoints whose episodes are played.
 
     """
-    environment = _simulated(subject.environment)
+    environment = simulated(subject.environment)
     if environment is not None:
-        steps = cells * evaluate.episodes * environment.spec.time_limit
-        _say(environment, "on-policy episodes", steps)
+        steps = total(on_policy(subject, evaluate), "environment")
+        _say(environment, "on-policy episodes", cells * steps)
 
 
-def _simulated(environment: Any) -> HostEnvironment | None:
+def simulated(environment: Any) -> HostEnvironment | None:
     """The environment on the host under any wrappers, if there is one."""
     while not isinstance(environment, HostEnvironment):
         environment = getattr(environment, "environment", None)
