@@ -13,7 +13,7 @@ from muscope import statistics
 from muscope.claims import Claim
 from muscope.config import Settings
 from muscope.config.base import Count
-from muscope.experiments import Experiment
+from muscope.experiments import Experiment, Work
 from muscope.storage.schema import AGENT, STEP, Schema, number, text
 
 ACTIONS = ["likely", "unlikely"]
@@ -50,6 +50,10 @@ def run(block, settings, step):
     return {"one_step": block.table(SCHEMA, step, settings, action=ACTIONS, error=error)}
 
 
+def work(subject, evaluate, settings):
+    return [Work("environment", 2, settings.states), Work("model", 2, settings.states)]
+
+
 def plot(tables):
     figure = Figure(figsize=(3.5, 2.5), layout="constrained")
     axes = figure.subplots()
@@ -75,6 +79,6 @@ TEXT = "Rewards of likely actions are known better than those of unlikely ones."
 STATISTIC = "error of the unlikely action less the likely one's, mean over trained checkpoints"
 EXPERIMENT = Experiment(
     **{"name": "one_step", "title": "The next reward", "settings": OneStep, "tables": (SCHEMA,)},
-    **{"run": run, "plot": plot, "caption": caption, "cost": lambda *_: 2 * 64},
+    **{"run": run, "plot": plot, "caption": caption, "work": work},
     claims=(Claim("own", TEXT, STATISTIC, "one_step", likely_is_better),),
 )

@@ -19,6 +19,7 @@ from muscope.experiments import cost, registry
 from muscope.learning import replay
 from muscope.storage import checkpoint
 from muscope.training.population import Population
+from muscope.work import total
 
 pytest.importorskip("ale_py")
 
@@ -131,7 +132,7 @@ def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monke
     (figure4,) = registry.chosen(["figure4"])
     settings = figure4.settings(horizon=2)
     subject = muscope.subject(TrueModel(environment, jnp.sum), environment)
-    assert figure4.cost(subject, small.evaluate, settings) == 4 * (4 + 16)
+    assert total(figure4.work(subject, small.evaluate, settings), "environment") == 4 * (4 + 16)
     tree = jax.jit(lambda s: true_tree(environment, s, 2))
     before = environment.simulator.computed
     state = environment.reset(jax.random.key(0))

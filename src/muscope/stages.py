@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from muscope import checks, cluster, envs, runtime
+from muscope import checks, cluster, envs, jobs, runtime
 from muscope.agent import networks
 from muscope.config import Config, EvaluateConfig, RayConfig, differences, to_dict
 from muscope.config.base import from_dict
@@ -19,6 +19,9 @@ from muscope.errors import ConfigError, RunError, nearest
 from muscope.experiments import evaluate as cells
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
+from muscope.forecast.calibrate import SECONDS
+from muscope.forecast.forecast import Forecast, first_guess, forecast
+from muscope.forecast.text import WORTH_SAYING, summary
 from muscope.host_call import host_errors
 from muscope.memory import said_if_short
 from muscope.reporting.film import film as draw_film
@@ -305,13 +308,54 @@ def film(
     return path
 
 
+@host_errors()
+def plan(
+    config: Config,
+    experiments: Sequence[str] | None = None,
+    gpu: str = "",
+    calibration: float = SECONDS,
+    out: str | Path | None = None,
+) -> Forecast:
+    """What a study will cost: counts, seconds, memory, disk and jobs.  Nothing is written.
+
+    Args:
+        config: all settings.
+        experiments: names; all by default.
+        gpu: estimate the seconds for this GPU from its data sheet; by default those of this
+            machine are measured, with tiny programs.
+        calibration: seconds after which calibration compiles nothing further; 0 for a first guess
+            without any.
+        out: the run's directory, whose blocks are told if it is there.
+
+    Raises:
+        ConfigError: an impossible setting, or an unknown GPU.
+        HostError: a simulator on the host failed.
+
+    """
+    runtime.start()
+    return forecast(resolved(config), experiments, gpu, calibration, out)
+
+
+@host_errors()
+def job(run: Run | str | Path, name: str) -> None:
+    """Do one job of a study that was begun with ``ray``, alone and in this process.
+
+    Raises:
+        RunError: there is no such study or job, or another process holds what it needs.
+
+    """
+    runtime.start()
+    path = run.path if isinstance(run, Run) else Path(run)
+    jobs.execute_by_name(path, name)
+
+
 def study(
     config: Config,
     out: str | Path,
     experiments: Sequence[str] | None = None,
     ray: RayConfig | None = None,
 ) -> StudyRun:
-    """All stages, each skipping what is already there.
+    """All stages, each skipping what is already there; a long one begins with what it will cost.
 
     Args:
         config: all settings.
@@ -331,6 +375,11 @@ def study(
     if planned.run.missing_steps():  # Where nothing is trained, evaluation tells what is left.
         with host_errors():
             cells.announce(planned, plans)
+    if not Path(out).exists():
+        # A guess: calibrating would delay every quick study by more than it is worth.
+        told = first_guess(planned, plans)
+        if told.seconds() >= WORTH_SAYING:
+            print(f"muscope: {summary(told)}.", file=sys.stderr)
     if ray is None:
         run = train(config, out)
         evaluate(run, experiments, _sections(config))

@@ -125,6 +125,12 @@ def sequence_log_probabilities(
     return jnp.sum(taken, axis=-1)
 
 
+def in_parts(total: int, at_once: int = AT_ONCE) -> tuple[int, int]:
+    """How many parts searches from so many states are done in, and the size of each."""
+    parts = -(-total // at_once)
+    return parts, -(-total // parts)
+
+
 def behaviour_at(
     environment: Environment,
     agent: Agent,
@@ -149,8 +155,7 @@ def behaviour_at(
 
     """
     total = jax.tree.leaves(states)[0].shape[0]
-    parts = -(-total // at_once)
-    size = -(-total // parts)
+    parts, size = in_parts(total, at_once)
     # The last states are searched twice to fill the last part.
     index = jnp.minimum(jnp.arange(parts * size), total - 1).reshape(parts, size)
 

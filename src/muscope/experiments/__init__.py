@@ -2,5 +2,6 @@
 
 from muscope.experiments.base import Experiment, Tables, chosen, every
 from muscope.experiments.lab import Block, Scope
+from muscope.work import Work
 
-__all__ = ["Block", "Experiment", "Scope", "Tables", "chosen", "every"]
+__all__ = ["Block", "Experiment", "Scope", "Tables", "Work", "chosen", "every"]

@@ -1,7 +1,8 @@
 """What an experiment is.  Each owns everything about itself, in one module.
 
-Settings of its own, from checkpoints to rows, the tables' columns, what it costs, its random
-stream, from rows to a picture and a caption, and the claims that read its tables.
+Settings of its own, from checkpoints to rows, the tables' columns, what it takes of time and
+memory, its random stream, from rows to a picture and a caption, and the claims that read its
+tables.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import Schema
 from muscope.subjects import Subject
+from muscope.work import Work
 
 Tables = Mapping[str, pa.Table]
 """An experiment's tables by name; the first has the experiment's own name."""
@@ -79,9 +81,9 @@ class Experiment:
     """Claims that read its tables."""
     steps: Callable[[Subject, EvaluateConfig, Any], tuple[int, ...]] = every
     """The checkpoints that it examines."""
-    cost: Callable[[Subject, EvaluateConfig, Any], int] | None = None
-    """The most steps of the true environment for one agent and checkpoint, all games played to the
-    time limit, without the on-policy episodes, which are shared; None if nobody has counted."""
+    work: Callable[[Subject, EvaluateConfig, Any], list[Work]] | None = None
+    """What is computed for one agent and checkpoint, all games played to the time limit, without
+    the on-policy episodes, which are shared; None if nobody has counted."""
     memory: Callable[[Sizes, EvaluateConfig, Any], list[Part]] | None = None
     """What one agent takes of memory while it is examined, in parts, each with the settings to
     lower; more than there is is refused before any work.  None if nobody has counted."""

@@ -19,6 +19,7 @@ from muscope.envs.host import HostEnvironment
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.subjects import Subject
+from muscope.work import Work, searching, total, within
 
 WORTH_SAYING = 60.0  # s of simulation from which on it is announced
 SHARED = "on-policy episodes"  # that experiments share
@@ -60,22 +61,22 @@ def announce(subject: Subject, pieces: Sequence[Share]) -> None:
         pieces: all of the evaluation.
 
     """
-    environment = _simulated(subject.environment)
+    environment = simulated(subject.environment)
     pieces = [piece for piece in pieces if piece.cells]
     if environment is None or not pieces:
         return
     steps = _steps_by_part(subject, pieces)
-    total = sum(steps.values())
-    took = total * seconds_per_step(environment)
-    uncounted = [p.experiment.name for p in pieces if p.experiment.cost is None]
+    most = sum(steps.values())
+    took = most * seconds_per_step(environment)
+    uncounted = [p.experiment.name for p in pieces if p.experiment.work is None]
     if took < WORTH_SAYING and not uncounted:
         return
     parts = sorted(steps, key=lambda name: -steps[name])
-    shares = ", ".join(f"{name} {steps[name] / total:.0%}" for name in parts if steps[name])
-    unknown = f"; {', '.join(uncounted)} not counted, no cost is given" if uncounted else ""
+    shares = ", ".join(f"{name} {steps[name] / most:.0%}" for name in parts if steps[name])
+    unknown = f"; {', '.join(uncounted)} not counted, no work is given" if uncounted else ""
     print(
-        f"muscope: the evaluation takes at most {total:,} steps of the game, {took / 60:,.0f} min "
-        f"at {total / took if took else 0:,.0f} a second; fewer where games end before the time "
+        f"muscope: the evaluation takes at most {most:,} steps of the game, {took / 60:,.0f} min "
+        f"at {most / took if took else 0:,.0f} a second; fewer where games end before the time "
         f"limit ({shares}{unknown}). {_shorter(pieces, parts)} shorten it, --figures chooses some.",
         file=sys.stderr,
     )
@@ -85,15 +86,15 @@ def _steps_by_part(subject: Subject, pieces: Sequence[Share]) -> dict[str, int]:
     """The most steps of the game by experiment, and of the episodes that they share."""
     steps: dict[str, int] = {}
     for experiment, evaluate, settings, cells in pieces:
-        if experiment.cost is not None:
-            with registry.blamed(experiment, "cost"):
-                each = int(experiment.cost(subject, evaluate, settings))
+        if experiment.work is not None:
+            with registry.blamed(experiment, "work"):
+                each = total(experiment.work(subject, evaluate, settings), "environment")
             steps[experiment.name] = len(cells) * each
     shared = 0
     for evaluate in dict.fromkeys(piece.evaluate for piece in pieces):
         sharing = [p for p in pieces if p.experiment.states and p.evaluate == evaluate]
         played = {cell for piece in sharing for cell in piece.cells}
-        shared += len(played) * evaluate.episodes * subject.environment.spec.time_limit
+        shared += len(played) * total(on_policy(subject, evaluate), "environment")
     return {**steps, SHARED: shared}
 
 
@@ -109,7 +110,14 @@ def _shorter(pieces: Sequence[Share], parts: Sequence[str]) -> str:
     return ", ".join(["--evaluate.checkpoints, --evaluate.episodes, --evaluate.states", *flags])
 
 
-def _simulated(environment: Any) -> HostEnvironment | None:
+def on_policy(subject: Subject, evaluate: EvaluateConfig) -> list[Work]:
+    """One agent's on-policy episodes at one checkpoint, which experiments share."""
+    limit, lanes = subject.environment.spec.time_limit, evaluate.episodes
+    searches = searching(limit, lanes, (subject.search.simulations,))
+    return within([*searches, Work("environment", limit, lanes)], "on-policy", limit)
+
+
+def simulated(environment: Any) -> HostEnvironment | None:
     """The environment on the host under any wrappers, if there is one."""
     while not isinstance(environment, HostEnvironment):
         environment = getattr(environment, "environment", None)

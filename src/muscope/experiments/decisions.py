@@ -25,9 +25,11 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Block, Scope, interleave
 from muscope.experiments.memory import Sizes
+from muscope.experiments.search_course import in_pairs
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
+from muscope.work import Work, acting, searching
 
 STREAM = 7
 """Of its random numbers."""
@@ -139,12 +141,18 @@ def run(block: Block, settings: Deciding, step: int) -> Tables:
     return {"decisions": interleave(by_planner, len(block.agents))}
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: Deciding) -> int:
-    """Every action is followed, and every planner's simulations are."""
-    actions = subject.environment.spec.num_actions
-    followed = evaluate.states * actions * (1 + settings.sequences * settings.q_horizon)
-    simulation = 1 + settings.horizon  # A new node and its rollout.
-    return followed + len(PLANNERS) * evaluate.states * settings.simulations * simulation
+def work(subject: Subject, evaluate: EvaluateConfig, settings: Deciding) -> list[Work]:
+    """Every action is followed by the prior's episodes, and every planner searches."""
+    choices = evaluate.states * subject.environment.spec.num_actions
+    roots, (groups, rest) = len(PRIORS) * evaluate.states, divmod(settings.sequences, AT_ONCE)
+    simulations, horizon = settings.simulations, settings.horizon
+    works = [Work("environment", 1, choices), *acting(1, evaluate.states)[:2]]
+    if groups:
+        works += acting(groups * settings.q_horizon, AT_ONCE * choices)
+    if rest:
+        works += acting(settings.q_horizon, rest * choices)
+    works += in_pairs(roots, simulations, horizon)
+    return works + searching(1, roots, (simulations,), model="environment", rollout=horizon)
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Deciding) -> list[Part]:
@@ -309,7 +317,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=Deciding,
     steps=chosen,
-    cost=cost,
+    work=work,
     memory=memory,
     check=check,
     number=STREAM,

@@ -28,6 +28,7 @@ from muscope.experiments.memory import Sizes, of_sequences
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number
 from muscope.subjects import Subject
+from muscope.work import Work
 
 STREAM = 3
 SHOWN = range(-5, 6)
@@ -108,10 +109,14 @@ def run(block: Block, settings: Endings, step: int) -> Tables:
     return {"endings": block.table(SCHEMA, step, settings, offset=offsets, **profile._asdict())}
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: Endings) -> int:
+def work(subject: Subject, evaluate: EvaluateConfig, settings: Endings) -> list[Work]:
     """Every sequence is followed for one step more than is scored."""
-    horizon = settings.horizon or subject.unroll
-    return evaluate.states * settings.sequences * (horizon + 1)
+    starts, steps = evaluate.states * settings.sequences, (settings.horizon or subject.unroll) + 1
+    return [
+        Work("environment", steps, starts),
+        Work("encoding", 1, starts),
+        Work("model", steps, starts),
+    ]
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Endings) -> list[Part]:
@@ -190,7 +195,7 @@ EXPERIMENT = Experiment(
     plot=plot,
     caption=caption,
     settings=Endings,
-    cost=cost,
+    work=work,
     memory=memory,
     number=STREAM,
 )

@@ -19,7 +19,13 @@ from muscope.config import EvaluateConfig, Settings
 from muscope.config.base import within
 from muscope.envs import State
 from muscope.errors import ConfigError
-from muscope.evaluation.sequences import AT_ONCE, EverySequence, ranked, score_every_sequence
+from muscope.evaluation.sequences import (
+    AT_ONCE,
+    EverySequence,
+    in_parts,
+    ranked,
+    score_every_sequence,
+)
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Block, Scope
@@ -27,6 +33,7 @@ from muscope.experiments.memory import Sizes
 from muscope.room import Part, nbytes
 from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
+from muscope.work import Work, searching
 
 STREAM = 4
 MOST_SEQUENCES = 65_536
@@ -173,10 +180,17 @@ def check(subject: Subject, settings: AllSequences) -> None:
         )
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: AllSequences) -> int:
-    """Every prefix of a sequence is stepped once."""
-    actions = subject.environment.spec.num_actions
-    return evaluate.states * sum(actions ** (d + 1) for d in range(settings.horizon))
+def work(subject: Subject, evaluate: EvaluateConfig, settings: AllSequences) -> list[Work]:
+    """Every prefix of a sequence is stepped once and searched from, every sequence unrolled."""
+    actions, horizon = subject.environment.spec.num_actions, settings.horizon
+    inner = sum(actions**depth for depth in range(horizon))
+    parts, size = in_parts(evaluate.states * inner)
+    return [
+        Work("environment", inner, evaluate.states * actions),
+        Work("encoding", 1, evaluate.states),
+        Work("model", horizon, evaluate.states * actions**horizon),
+        *searching(parts, size, (subject.search.simulations,)),
+    ]
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: AllSequences) -> list[Part]:
@@ -288,7 +302,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=AllSequences,
     claims=CLAIMS,
-    cost=cost,
+    work=work,
     memory=memory,
     check=check,
     number=STREAM,

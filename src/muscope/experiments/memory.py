@@ -7,7 +7,7 @@ on :class:`Sizes`, the bytes of one state, one latent state and one search.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,15 +108,13 @@ def on_policy(sizes: Sizes, evaluate: EvaluateConfig) -> list[Part]:
     ]
 
 
-def refuse_what_does_not_fit(subject: Subject, plans: Sequence[Plan]) -> None:
-    """Refuse experiments that take more memory than there is.
+def needs(subject: Subject, plans: Sequence[Plan]) -> Iterator[tuple[str, list[Part]]]:
+    """What experiments take of one memory: tasks in words, with their parts for all agents that
+    share it.
 
     Args:
         subject: who is examined.
         plans: experiments with their settings; one without ``memory`` is not counted.
-
-    Raises:
-        ConfigError: one does; the message names the greatest part.
 
     """
     if not any(plan.experiment.memory or plan.experiment.states for plan in plans):
@@ -125,16 +123,26 @@ def refuse_what_does_not_fit(subject: Subject, plans: Sequence[Plan]) -> None:
     for plan in plans:
         at_once = _agents_at_once(subject, plan.evaluate)
         if plan.experiment.states:
-            task = "playing the on-policy episodes"
-            _refuse(task, on_policy(sizes, plan.evaluate), at_once)
+            parts = on_policy(sizes, plan.evaluate)
+            yield "playing the on-policy episodes", _times(parts, at_once)
         if plan.experiment.memory is not None:
             parts = plan.experiment.memory(sizes, plan.evaluate, plan.settings)
-            _refuse(plan.experiment.name, parts, at_once)
+            yield plan.experiment.name, _times(parts, at_once)
 
 
-def _refuse(task: str, parts: Sequence[Part], agents: int) -> None:
-    several = [part._replace(size=agents * part.size) for part in parts]
-    refuse(task, several, jax.local_devices()[0])
+def refuse_what_does_not_fit(subject: Subject, plans: Sequence[Plan]) -> None:
+    """Refuse experiments that take more memory than there is.
+
+    Raises:
+        ConfigError: one does; the message names the greatest part.
+
+    """
+    for task, parts in needs(subject, plans):
+        refuse(task, parts, jax.local_devices()[0])
+
+
+def _times(parts: Sequence[Part], agents: int) -> list[Part]:
+    return [part._replace(size=agents * part.size) for part in parts]
 
 
 def _agents_at_once(subject: Subject, evaluate: EvaluateConfig) -> int:

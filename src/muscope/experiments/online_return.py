@@ -20,6 +20,7 @@ from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
+from muscope.work import Work, acting, within
 
 STREAM = 1
 """Random stream of the prior's episodes; those of MCTS are the on-policy episodes."""
@@ -76,9 +77,10 @@ def run(block: Block, settings: OnlineReturn, step: int) -> Tables:
     return {"figure2": interleave(parts, len(block.agents))}
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: OnlineReturn) -> int:
+def work(subject: Subject, evaluate: EvaluateConfig, settings: OnlineReturn) -> list[Work]:
     """The prior's episodes; those of MCTS are shared."""
-    return evaluate.episodes * subject.environment.spec.time_limit
+    limit = subject.environment.spec.time_limit
+    return within(acting(limit, evaluate.episodes), played=limit)
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OnlineReturn) -> list[Part]:
@@ -146,7 +148,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OnlineReturn,
     claims=CLAIMS,
-    cost=cost,
+    work=work,
     memory=memory,
     number=STREAM,
 )

@@ -23,10 +23,11 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Block
 from muscope.experiments.memory import Sizes, of_sequences
-from muscope.experiments.own_policy import STREAM, evaluate_policy
+from muscope.experiments.own_policy import STREAM, evaluate_policy, following
 from muscope.room import Part
 from muscope.storage.schema import AGENT, Schema, integer, number
 from muscope.subjects import Subject
+from muscope.work import Work
 
 TINY = np.finfo(float).tiny
 """A perfect model has rows of zeros."""
@@ -101,10 +102,10 @@ def run(block: Block, settings: OtherPolicies, step: int) -> Tables:
     return {"figure5": table}
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: OtherPolicies) -> int:
-    """Every state's sequences are followed under every checkpoint's policy."""
-    followed = evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
-    return followed * len(every(subject, evaluate, settings))
+def work(subject: Subject, evaluate: EvaluateConfig, settings: OtherPolicies) -> list[Work]:
+    """Every checkpoint's policy is followed."""
+    policies = len(every(subject, evaluate, settings))
+    return following(subject, evaluate, settings.sequences, settings.horizon, policies)
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OtherPolicies) -> list[Part]:
@@ -228,7 +229,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OtherPolicies,
     claims=CLAIMS,
-    cost=cost,
+    work=work,
     memory=memory,
     across=True,
     number=STREAM,

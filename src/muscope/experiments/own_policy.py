@@ -23,6 +23,7 @@ from muscope.experiments.memory import Sizes, of_sequences
 from muscope.room import Part
 from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
+from muscope.work import Work, searching, within
 
 STREAM = 2
 """Of its random numbers; Figure 5 has the same, so that its diagonal is Figure 3."""
@@ -130,9 +131,25 @@ def run(block: Block, settings: OwnPolicy, step: int) -> Tables:
     return {"figure3": table}
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: OwnPolicy) -> int:
-    """Every state's sequences are followed."""
-    return evaluate.states * settings.sequences * (settings.horizon or subject.unroll)
+def following(
+    subject: Subject, evaluate: EvaluateConfig, sequences: int, horizon: int, policies: int = 1
+) -> list[Work]:
+    """Work of :func:`evaluate_policy`, for some policies one after the other: every state's
+    sequences are followed, with a search at every step, and scored in the model.
+    """
+    starts, horizon = evaluate.states * sequences, horizon or subject.unroll
+    followed = [
+        *searching(policies * horizon, starts, (subject.search.simulations,)),
+        Work("environment", policies * horizon, starts),
+        Work("encoding", policies, starts),
+        Work("model", policies * horizon, starts),
+    ]
+    return within(followed, f"policy of {sequences} x {horizon}")
+
+
+def work(subject: Subject, evaluate: EvaluateConfig, settings: OwnPolicy) -> list[Work]:
+    """Its own policy is followed."""
+    return following(subject, evaluate, settings.sequences, settings.horizon)
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OwnPolicy) -> list[Part]:
@@ -262,7 +279,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OwnPolicy,
     claims=CLAIMS,
-    cost=cost,
+    work=work,
     memory=memory,
     number=STREAM,
 )

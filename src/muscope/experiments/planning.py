@@ -28,6 +28,7 @@ from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
+from muscope.work import Work, acting, searching, within
 
 STREAM = 6
 """Of its random numbers; all checkpoints have step 0's, so that their episodes start alike."""
@@ -176,17 +177,23 @@ def _part_per_half(
     ]
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: Planning) -> int:
-    """Per move of the learned model's planner one step, of the true one's the search too."""
-    simulation = {"rollout": 1 + settings.horizon, "value": 1}
-    per_move = sum(
-        len(MODELS) + budget * simulation[leaf]
-        for leaf in settings.leaves
-        for budget in settings.simulations
-    )
+def work(subject: Subject, evaluate: EvaluateConfig, settings: Planning) -> list[Work]:
+    """A search and a step of the game per move, for every planner; a step for the baselines."""
     limit = subject.environment.spec.time_limit
-    moves = min(settings.steps or limit, limit)
-    return len(PRIORS) * settings.episodes * moves * (1 + per_move)
+    moves, lanes = min(settings.steps or limit, limit), len(PRIORS) * settings.episodes
+    works = within(acting(moves, lanes), "prior alone")
+    for model in MODELS:
+        for leaf in settings.leaves:
+            planned = searching(
+                moves,
+                lanes,
+                settings.simulations,
+                model="environment" if model == "true" else "model",
+                rollout=settings.horizon if leaf == "rollout" else 0,
+            )
+            steps = Work("environment", moves * len(settings.simulations), lanes)
+            works += within([*planned, steps], f"{model} model, {leaf} leaves")
+    return within(works, played=moves)
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: Planning) -> list[Part]:
@@ -401,7 +408,7 @@ EXPERIMENT = Experiment(
     settings=Planning,
     claims=CLAIMS,
     steps=chosen,
-    cost=cost,
+    work=work,
     memory=memory,
     check=check,
     states=False,

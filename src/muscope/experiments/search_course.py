@@ -27,6 +27,7 @@ from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
+from muscope.work import Work, searching
 
 STREAM = 5
 """Of its random numbers."""
@@ -113,9 +114,23 @@ def run(block: Block, settings: SearchCourse, step: int) -> Tables:
     return {"figure6": interleave(by_prior, len(block.agents))}
 
 
-def cost(subject: Subject, evaluate: EvaluateConfig, settings: SearchCourse) -> int:
-    """Every simulation adds a node and is rolled out, under either prior."""
-    return len(PRIORS) * evaluate.states * settings.simulations * (1 + settings.horizon)
+def in_pairs(roots: int, simulations: int, horizon: int) -> list[Work]:
+    """Work of :func:`muscope.evaluation.trajectories.plan_in_pairs`: the learned model's searches
+    with rollouts, and the true model beside every simulation; its trajectory is rolled out in both.
+    """
+    return [
+        *searching(1, roots, (simulations,), rollout=horizon),
+        Work("environment", simulations, roots),
+        Work("environment", simulations * horizon, roots),
+        Work("model", simulations * horizon, roots),
+    ]
+
+
+def work(subject: Subject, evaluate: EvaluateConfig, settings: SearchCourse) -> list[Work]:
+    """Searches from every state, under either prior."""
+    roots = len(PRIORS) * evaluate.states
+    own_prior = [Work("encoding", 1, roots), Work("prediction", 1, roots)]
+    return [*in_pairs(roots, settings.simulations, settings.horizon), *own_prior]
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: SearchCourse) -> list[Part]:
@@ -236,7 +251,7 @@ EXPERIMENT = Experiment(
     settings=SearchCourse,
     claims=CLAIMS,
     steps=chosen,
-    cost=cost,
+    work=work,
     memory=memory,
     check=check,
     number=STREAM,

@@ -21,6 +21,7 @@ from muscope.learning.loss import LossTerms
 from muscope.learning.replay import Replay, Rows
 from muscope.learning.targets import Targets
 from muscope.search import learned_parts, mix_root_noise, sample_action, search, temperature_at
+from muscope.training.work import warmup_rounds
 
 
 class AgentState(NamedTuple):
@@ -92,8 +93,7 @@ class AgentProgram:
         self._frames = environment if isinstance(environment, envs.Stacked) else None
         self.stack = self._frames.stack if self._frames else 1
         self.optimiser = optimiser.make(config.optimiser, config.train.steps)
-        calls = -(-config.replay.start // (config.train.lanes * config.train.call_rounds))
-        self.warmup_rounds = calls * config.train.call_rounds
+        self.warmup_rounds = warmup_rounds(config)
 
     def initial(self, key: Key[Array, ""]) -> AgentState:
         """An untrained agent with an empty replay; ``key`` becomes the agent's own."""
@@ -252,7 +252,7 @@ class AgentProgram:
         def update(carry, inputs):
             offset, update_key = inputs
             memory = state.replay._replace(weight=carry.weight)
-            agent, optimiser_state, memory, logs = self._update(
+            agent, optimiser_state, memory, logs = self.update(
                 carry.agent, carry.optimiser, memory, step + offset, update_key
             )
             rate = self.config.optimiser.average_rate
@@ -287,8 +287,14 @@ class AgentProgram:
         losses, terms = jax.vmap(lambda t: loss.loss(agent, t, self.config.loss))(batch)
         return jnp.mean(importance * losses), terms
 
-    def _update(self, agent, optimiser_state, memory, step, key):
-        """One gradient update, with the drawn rows' new priorities."""
+    def update(self, agent, optimiser_state, memory, step, key):
+        """One gradient update, with the drawn rows' new priorities.
+
+        Returns:
+            The agent, the optimiser's state, the replay, and the logs: policy, value and reward
+            loss, and the gradient's norm.
+
+        """
         config = self.config
         beta0 = config.replay.importance_exponent
         beta = beta0 + (1.0 - beta0) * step / config.train.steps

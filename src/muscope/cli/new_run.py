@@ -1,0 +1,178 @@
+"""Commands that begin with settings: ``plan``, ``study`` and ``train``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from muscope import envs, flags, presets, stages
+from muscope.cli.arguments import experiments, names, take, value_of
+from muscope.config import Config, EnvironmentConfig, RayConfig, Settings, to_dict
+from muscope.config.base import from_dict, within
+from muscope.envs.registry import options_class
+from muscope.errors import ConfigError
+from muscope.forecast import calibrate, devices
+from muscope.forecast.text import as_text
+
+
+@dataclass(frozen=True)
+class _NewRun:
+    """Options of what makes a run."""
+
+    preset: str = "quick"
+    """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
+    has gpu (one GPU, 25 minutes), environments that nobody has tuned only quick."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The run's directory; by default runs/ENV-PRESET-seedSEED."""
+
+
+@dataclass(frozen=True)
+class _Train(_NewRun):
+    """Options of train."""
+
+    blocks: str = "all"
+    """Which blocks of agents (see train.block), by number with commas between; or all.  Other
+    processes may train the others, in the same directory or in one of their own that
+    'muscope merge' puts together."""
+
+
+@dataclass(frozen=True)
+class _Figures(_NewRun):
+    """Options of what looks at a whole study."""
+
+    figures: str = "all"
+    """Which figures: numbers or names with commas between, such as 2,3,endings, or your own
+    (my_figure.py:EXPERIMENT); or all."""
+
+
+@dataclass(frozen=True)
+class _Study(_Figures):
+    """Options of study."""
+
+    runner: Literal["local", "ray"] = "local"
+    """Who does the work: this process, or a Ray cluster (needs the extra ray)."""
+    ray: RayConfig = field(default_factory=RayConfig)
+    """How jobs are given to Ray."""
+
+
+OPTIONS = "environment.options"
+AnyNewRun = TypeVar("AnyNewRun", bound=_NewRun)
+
+
+def _new_run(
+    command: str, arguments: list[str], kind: type[AnyNewRun]
+) -> tuple[Config, Path, AnyNewRun]:
+    """The run's config, its directory and the command's options, from a preset with the flags'
+    changes.
+    """
+    environment, rest = take(arguments, command, "ENV", "|".join(envs.names()))
+    environment = environment or "cart-pole"
+    options = options_class(environment)
+    given = _options_given(options, rest) if options is not None else {}
+    envs.make(EnvironmentConfig(environment, options=given))
+    preset = presets.preset(environment, value_of("--preset", rest) or "quick", given)
+    base = stages.resolved(preset)
+    if not presets.has_preset(environment):
+        print(
+            f"muscope: nobody has chosen settings for '{environment}'; general ones are taken: "
+            f"{_said(base)} ('--help' lists all).",
+            file=sys.stderr,
+        )
+    extra = experiments(base.experiments, rest)
+    if options is not None:
+        extra[OPTIONS] = from_dict(base.environment.options, options, OPTIONS)
+    parse = flags.parser(
+        kind(base.preset),
+        base,
+        extra,
+        f"muscope {command} {environment}",
+        f"Settings of '{environment}', starting from preset '{base.preset}'.",
+    )
+    command_options, config, sections = parse(rest)
+    own = sections.pop(OPTIONS, None)
+    config = dataclasses.replace(
+        config,
+        environment=dataclasses.replace(
+            config.environment, options=to_dict(own) if own is not None else {}
+        ),
+        experiments={name: to_dict(settings) for name, settings in sections.items()},
+    )
+    label = envs.make(config.environment).spec.name.replace(":", "-")
+    default = Path("runs") / f"{label}-{command_options.preset}-seed{config.train.seed}"
+    return config, command_options.out or default, command_options
+
+
+def _said(config: Config) -> str:
+    """The settings of a config that are not the defaults, in one line."""
+    plain, own = to_dict(Config()), to_dict(config)
+    sections = [s for s in plain if isinstance(plain[s], dict) and s != "experiments"]
+    return ", ".join(
+        f"{section}.{name} {value}"
+        for section in sections
+        for name, value in own[section].items()
+        if value != plain[section][name] and name not in ("name", "options")
+    )
+
+
+def _options_given(options: type[Settings], arguments: list[str]) -> dict[str, Any]:
+    """The environment's own settings among the arguments, which are needed to make it."""
+    given = [a for a in arguments if a not in ("-h", "--help")]
+    made = dataclasses.make_dataclass(
+        "Options",
+        [("options", flags.under(OPTIONS, options), dataclasses.field(default=options()))],
+    )
+    parsed: Any = flags.read(made, given, return_unknown_args=True)[0]
+    plain, chosen = to_dict(options()), to_dict(parsed.options)
+    return {name: value for name, value in chosen.items() if value != plain[name]}
+
+
+@dataclass(frozen=True)
+class _Plan(_Figures):
+    """Options of plan."""
+
+    gpu: Annotated[str, tyro.conf.arg(metavar="|".join(devices.GPUS))] = ""
+    """Estimate the seconds of one such GPU from its data sheet instead of measuring here."""
+    calibration: Annotated[float, *within(0.0, 3_600.0)] = calibrate.SECONDS
+    """Seconds after which calibration compiles nothing further; 0 for a first guess without any."""
+
+
+def plan(arguments: list[str]) -> None:
+    """What a study with these settings will cost."""
+    config, out, options = _new_run("plan", arguments, _Plan)
+    if options.gpu:
+        devices.gpu(options.gpu)  # Known, before anything takes time.
+    told = stages.plan(config, names(options.figures), options.gpu, options.calibration, out)
+    print(as_text(told))
+
+
+def study(arguments: list[str]) -> None:
+    """All stages."""
+    config, out, options = _new_run("study", arguments, _Study)
+    ray = options.ray if options.runner == "ray" else None
+    print(stages.study(config, out, names(options.figures), ray).report_path)
+
+
+def train(arguments: list[str]) -> None:
+    """The first stage alone."""
+    config, out, options = _new_run("train", arguments, _Train)
+    print(stages.train(config, out, _numbers(options.blocks)).path)
+
+
+def _numbers(words: str) -> list[int] | None:
+    """What ``--blocks`` asks for.
+
+    Raises:
+        ConfigError: it is no list of numbers.
+
+    """
+    if words == "all":
+        return None
+    numbers = [word.strip() for word in words.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise ConfigError(f"--blocks is {words!r}; it must be numbers with commas between, or all.")
+    return [int(number) for number in numbers]
