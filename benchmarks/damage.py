@@ -40,7 +40,8 @@ from muscope.config import (
     training_dict,
 )
 from muscope.errors import MuscopeError
-from muscope.stages import EXAMINATION, StudyRun
+from muscope.examination import EXAMINATION
+from muscope.stages import StudyRun
 from muscope.storage import checkpoint, gif, json_file, metrics, tables
 from muscope.training.population import Population
 

@@ -24,7 +24,7 @@ FLOORS = (
     ("checks", "presets"),
     ("forecast", "trained"),
     ("reporting",),
-    ("jobs",),
+    ("examination", "jobs"),
     ("cluster",),
     ("doors", "flags", "stages"),
     ("__init__", "cli"),

@@ -12,7 +12,7 @@ import pytest
 
 import muscope
 from muscope.errors import CheckpointError, RunError
-from muscope.stages import EXAMINATION
+from muscope.examination import EXAMINATION
 from muscope.storage import checkpoint, content, gif, json_file, metrics, tables
 
 _spec = importlib.util.spec_from_file_location(

@@ -112,7 +112,7 @@ class Faulty(worlds.Line):
 @pytest.fixture
 def untried(monkeypatch):
     """The faults come too late for the trial at the start."""
-    monkeypatch.setattr("muscope.stages.check_environment", lambda environment: None)
+    monkeypatch.setattr("muscope.checks.check_environment", lambda environment: None)
 
 
 def config_for(name):

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
         to_dict,
     )
     from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
+    from muscope.examination import examine
     from muscope.presets import preset
     from muscope.stages import (
         evaluate,
-        examine,
         film,
         judge,
         merge,
@@ -50,7 +50,7 @@ _HOMES = {
     "TrainedAgent": "trained",
     "__version__": "version",
     "evaluate": "stages",
-    "examine": "stages",
+    "examine": "examination",
     "film": "stages",
     "from_dict": "config",
     "judge": "stages",

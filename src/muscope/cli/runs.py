@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from muscope import doors, flags, stages
+from muscope import doors, examination, flags, stages
 from muscope.claims import as_text
 from muscope.cli.arguments import experiments, names, take, value_of
 from muscope.config import EvaluateConfig, Settings, to_dict
@@ -128,7 +128,7 @@ def examine(arguments: list[str]) -> None:
     subject = doors.find(name, options.environment)
     out = options.out or Path("runs") / subject.name
     settings = {section: to_dict(given) for section, given in sections.items()}
-    folder = stages.examine(subject, out, names(options.figures), evaluate, settings)
+    folder = examination.examine(subject, out, names(options.figures), evaluate, settings)
     print(folder.report_path)
 
 
