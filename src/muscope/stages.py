@@ -312,7 +312,7 @@ def plan(
     config: Config,
     experiments: Sequence[str] | None = None,
     gpu: str = "",
-    calibration: float = SECONDS,
+    calibration: int = SECONDS,
     out: str | Path | None = None,
 ) -> Forecast:
     """What a study will cost: counts, seconds, memory, disk and jobs.  Nothing is written.

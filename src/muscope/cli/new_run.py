@@ -137,7 +137,7 @@ class _Plan(_Figures):
 
     gpu: Annotated[str, tyro.conf.arg(metavar="|".join(devices.GPUS))] = ""
     """Estimate the seconds of one such GPU from its data sheet instead of measuring here."""
-    calibration: Annotated[float, *within(0.0, 3_600.0)] = calibrate.SECONDS
+    calibration: Annotated[int, *within(0, 3_600)] = calibrate.SECONDS
     """Seconds after which calibration compiles nothing further; 0 for a first guess without any."""
 
 

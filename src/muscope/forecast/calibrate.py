@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from muscope import envs, runtime
 from muscope.agent import networks
 from muscope.config import Config
 from muscope.experiments.cost import simulated
 from muscope.experiments.lab import block_size
-from muscope.forecast.parts import Runs, networks_of, random_play, sizes, updating
+from muscope.forecast.parts import Runs, form, networks_of, random_play, sizes, updating
 from muscope.forecast.rates import Compiling, Rate, Rates
 from muscope.work import Kind
 
-SECONDS = 40.0
+SECONDS = 40
 """After which nothing further is compiled; what is begun is ended."""
 LONG_ENOUGH = 0.2  # s of a timing
-FEW, MANY = 16, 256
+FEW, MANY, MANY_IN_TURN = 16, 512, 64
 """Lanes of the two timings that tell a call's time from a lane's."""
 MOST_MOVES = 2_000
 """Of an episode of random play."""
@@ -43,7 +44,7 @@ class Compiled(NamedTuple):
         return _took(lambda: self.call(*arguments), self.devices)[1]
 
 
-def calibrated(config: Config, most: float = SECONDS) -> Rates:
+def calibrated(config: Config, most: int = SECONDS) -> Rates:
     """Rates of this machine for a run, in about so many seconds.
 
     Args:
@@ -72,10 +73,11 @@ class _Bench:
         # Agents in turn are told from one of them.
         self.agents = self.mesh.size if self.in_turn else agents
         self.on_host = simulated(self.environment) is not None
+        self.many = MANY_IN_TURN if self.in_turn else MANY
         self.of: dict[Kind, Rate] = {}
         self.first_use: dict[Kind, Compiling] = {}
         self.longest = 0
-        self.sizes = sizes(config, self.environment)
+        self.sizes, self.form = sizes(config, self.environment), form(config, self.environment)
 
     def measure(self) -> None:
         """Networks and trees, the environment, an update; the small before the slow."""
@@ -95,19 +97,27 @@ class _Bench:
             self.longest,
         )
 
-    def _compiled(self, of_one: Callable[..., Any], *shared: Any) -> Compiled:
+    def _compiled(
+        self, of_one: Callable[..., Any], *shared: Any, per_agent: Sequence[Any] = ()
+    ) -> Compiled:
         """A program of one agent for all, compiled anew."""
-        mapped = runtime.map_agents(of_one, self.mesh, per_agent=1, in_turn=self.in_turn)
-        lowered, tracing = _took(lambda: mapped.lower(self._keys(), *shared))
-        program, compiling = _took(lowered.compile)
-        made = Compiled(
-            lambda *shared: program(self._keys(), *shared), tracing, compiling, self.mesh.size
-        )
+        own = (jax.random.split(jax.random.key(0), self.agents), *per_agent)
+        mapped = runtime.map_agents(of_one, self.mesh, len(own), in_turn=self.in_turn)
+        lowered, tracing = _took(lambda: mapped.lower(*own, *shared))
+        program, compiling = _took(lowered.compile, runtime.cores())
+        made = Compiled(lambda *shared: program(*own, *shared), tracing, compiling, self.mesh.size)
         made.seconds(*shared)  # The first call is slower.
         return made
 
-    def _keys(self) -> Any:
-        return jax.random.split(jax.random.key(0), self.agents)
+    def _filled(self, described: Any, *lanes: int) -> Any:
+        """Arrays of small numbers for all agents, [agents, lanes, ...]."""
+        rng = np.random.default_rng(0)
+        return jax.tree.map(
+            lambda x: jnp.asarray(
+                0.1 * rng.standard_normal((self.agents, *lanes, *x.shape)), x.dtype
+            ),
+            described,
+        )
 
     def _shares(self, made: Compiled, places: dict[Kind, int]) -> None:
         """Share a program's first use among its places by their equations."""
@@ -119,11 +129,13 @@ class _Bench:
     def _networks(self) -> None:
         kinds: tuple[Kind, ...] = ("encoding", "model", "prediction", "simulation")
         found: dict[int, dict[str, float]] = {}
-        for lanes in (FEW, MANY):
-            if lanes == MANY and time.perf_counter() > self.until:
+        for lanes in (FEW, self.many):
+            if lanes != FEW and time.perf_counter() > self.until:
                 break
             of_one = networks_of(self.config, self.environment, lanes)
-            made = self._compiled(_anew(of_one), _whole(Runs()))
+            seen = jax.ShapeDtypeStruct(self.environment.spec.observation_shape, jnp.float32)
+            given = (self._filled(self.form), self._filled(seen, lanes))
+            made = self._compiled(_anew(of_one), _whole(Runs()), per_agent=given)
             found[lanes] = {kind: _each(made, kind, self.config) for kind in kinds}
             if lanes == FEW:
                 self._shares(made, {"encoding": 2, "model": 1, "prediction": 1, "simulation": 1})
@@ -144,29 +156,34 @@ class _Bench:
             return
         together = self.agents // self.mesh.size
         times, resets = [], []
-        for lanes in (few, MANY):
+        for lanes in (MANY_IN_TURN, MANY):
             made = self._compiled(_anew(random_play(environment, lanes)), *_ints(1, 1))
-            if lanes == few:
-                self._shares(made, {"environment": 1, "reset": 1})
-                played = made.call(*_ints(1, limit))
-                self.longest = int(played.lengths.max())
-            moves = max(1, int(jnp.max(made.call(*_ints(1, limit)).steps)))
-            alone = made.seconds(*_ints(1, 0))
-            count = lanes * together
-            times.append((count, max(made.seconds(*_ints(1, limit)) - alone, 0.0) / moves))
+            played = made.call(*_ints(1, limit))
+            lengths, count = np.asarray(played.lengths).reshape(-1, lanes), lanes * together
+            moves, alone = max(1, int(lengths.max())), made.seconds(*_ints(1, 0))
+            took = max(made.seconds(*_ints(1, limit)) - alone, 0.0)
+            times.append((count, took / moves))
             resets.append((count, max(made.seconds(*_ints(17, 0)) - alone, 0.0) / 16))
+            if lanes == MANY_IN_TURN:
+                self._shares(made, {"environment": 1, "reset": 1})
+                self.longest = int(lengths[:, : self.config.evaluate.episodes].max())
             if made.compiling > SLOW or time.perf_counter() > self.until:
                 break
-        if len(times) == 1:  # Lanes that are over cost such an environment nothing.
-            live = float(jnp.mean(made.call(*_ints(1, limit)).lengths)) / moves
-            times = [(times[0][0] * live, times[0][1])]
-        self.of |= {"environment": _line(times), "reset": _line(resets)}
+        self.of["reset"] = _line(resets)
+        self.of["environment"] = _line(times)
+        if len(times) == 1:
+            most = max(1, int(lengths.min()))
+            early = max(made.seconds(*_ints(1, most)) - alone, 0.0)
+            late = float(np.maximum(lengths - most, 0).sum()) / self.mesh.size
+            self.of["environment"] = _early_and_late(
+                Half(most, most * count, early), Half(moves - most, late, took - early)
+            )
 
     def _host(self, limit: int, lanes: int) -> None:
         program = random_play(self.environment, lanes)
         key, jitted = jax.random.key(0), jax.jit(_anew(program))
         lowered, tracing = _took(lambda: jitted.lower(key, *_ints(1, 1)))
-        call, compiling = _took(lowered.compile)
+        call, compiling = _took(lowered.compile, runtime.cores())
         self._shares(Compiled(call, tracing, compiling, 1), {"environment": 1, "reset": 1})
         jax.block_until_ready(call(key, *_ints(1, 1)))
         begin = time.perf_counter()  # Workers have processes of their own.
@@ -176,23 +193,27 @@ class _Bench:
         self.longest = int(played.lengths.max())
 
     def _update(self) -> None:
-        made = self._compiled(_anew(updating(self.config)), jnp.int32(0))
+        given = (self._filled(self.form),)
+        made = self._compiled(_anew(updating(self.config)), jnp.int32(0), per_agent=given)
         self._shares(made, {"update": 1})
         each = _repeated(lambda count: made.seconds(jnp.int32(count)))
-        self.of["update"] = Rate(each, 0.0)
+        together = 1 if self.in_turn else self.agents // self.mesh.size
+        self.of["update"] = Rate(0.0, each / (self.config.train.batch_size * together))
 
 
 def _took(function: Callable[[], Any], devices: int = 1) -> tuple[Any, float]:
     """What a function gives, and the seconds that it takes.
 
-    On a CPU these are the process's own, shared by the devices that worked, so that what else runs
-    on the machine counts little.
+    On a CPU these are the process's own, so that what else runs on the machine counts little.
+    Those of this thread are one after the other; the others' are shared by ``devices`` threads.
     """
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    devices = devices if jax.default_backend() == "cpu" else 1
-    begin = clock()
+    if jax.default_backend() != "cpu":
+        begin = time.perf_counter()
+        return jax.block_until_ready(function()), time.perf_counter() - begin
+    own, all_ = time.thread_time(), time.process_time()
     made = jax.block_until_ready(function())
-    return made, (clock() - begin) / devices
+    own, all_ = time.thread_time() - own, time.process_time() - all_
+    return made, own + (all_ - own) / devices
 
 
 def _each(made: Compiled, kind: str, config: Config) -> float:
@@ -209,11 +230,11 @@ def _repeated(seconds: Callable[[int], float], most: int = 0) -> float:
         if took >= LONG_ENOUGH or most or count >= 1 << 20:
             break
         count *= 8 if took < LONG_ENOUGH / 16 else 2
-    again = [seconds(count) - nothing for _ in range(4 if most else 1)]
+    again = [seconds(count) - nothing for _ in range(4 if most else 2)]
     return max(min(took, *again), 0.0) / count
 
 
-def _line(times: list[tuple[float, float]]) -> Rate:
+def _line(times: list[tuple[int, float]]) -> Rate:
     """Of calls with some lanes; without a second number of them all time is the lanes'."""
     (few, quick), *more = times
     if not more:
@@ -221,6 +242,28 @@ def _line(times: list[tuple[float, float]]) -> Rate:
     many, slow = more[0]
     lane = max(slow - quick, 0.0) / (many - few) if many > few else quick / few
     return Rate(max(quick - few * lane, 0.0), lane)
+
+
+class Half(NamedTuple):
+    """Some moves of random play."""
+
+    calls: int
+    lanes: float
+    """Whose games still go on, of all calls together."""
+    seconds: float
+
+
+def _early_and_late(early: Half, late: Half) -> Rate:
+    """Of an environment that is slow to compile, from one program: first all games go on, then
+    fewer and fewer, and those that are over are taken to cost nothing.
+    """
+    even = Rate(0.0, (early.seconds + late.seconds) / (early.lanes + late.lanes))
+    split = early.calls * late.lanes - late.calls * early.lanes
+    if split == 0:
+        return even
+    call = (early.seconds * late.lanes - late.seconds * early.lanes) / split
+    lane = (early.calls * late.seconds - late.calls * early.seconds) / split
+    return Rate(call, lane) if min(call, lane) >= 0 else even
 
 
 def _whole(runs: Runs) -> Runs:

@@ -11,7 +11,7 @@ from muscope.agent import networks
 from muscope.config import Config
 from muscope.errors import ConfigError, nearest
 from muscope.experiments.cost import seconds_per_step, simulated
-from muscope.forecast.parts import Sized, sizes
+from muscope.forecast.parts import Sized, form, sizes
 from muscope.forecast.rates import Compiling, Rate, Rates
 from muscope.room import nbytes
 from muscope.work import Kind
@@ -50,10 +50,12 @@ GPUS = {
 }
 LAUNCH = 5e-6  # s that a GPU takes for a kernel, however small.
 
-CORE = Device("one CPU core", 20e9, 20e9, 0.0, "two cores of an AMD EPYC, muscope plan, 2025")
+CORE = Device("one CPU core", 200e9, 60e9, 0.0, "two cores of an AMD EPYC with AVX-512")
 """What a core did in calibrations, divided by :data:`SHARE`; for first guesses only."""
 CORE_LAUNCH = 0.15e-6  # s, likewise
-TRACING, COMPILING = 0.35e-3, 1.1e-3  # s an equation, likewise
+TRACING, COMPILING = 1e-3, 5e-3  # s an equation, likewise
+MANY_EQUATIONS, OF_MANY = 2_000, 0.1
+"""Equations beyond so many take this share: large programs repeat themselves."""
 
 
 def gpu(name: str) -> Device:
@@ -102,22 +104,21 @@ def _rates(
 ) -> Rates:
     environment = envs.make(config.environment)
     of_kind = sizes(config, environment)
-    agent = jax.eval_shape(
-        lambda key: networks.build(config.network, environment.spec, key), jax.random.key(0)
-    )
-    parameters = nbytes(agent)
+    parameters = nbytes(form(config, environment))
     rates = {kind: _rate(kind, size, device, launch, parameters) for kind, size in of_kind.items()}
-    update = rates["update"]
-    rates["update"] = Rate(update.call + config.train.batch_size * update.lane, 0.0)
     host = simulated(environment)
     if host is not None:
         rates["environment"] = Rate(0.0, seconds_per_step(host) if measure else HOST_STEP)
         rates["reset"] = Rate()
     first = {
-        kind: Compiling(TRACING * size.equations, COMPILING * size.equations)
+        kind: Compiling(TRACING * _told(size.equations), COMPILING * _told(size.equations))
         for kind, size in of_kind.items()
     }
     return Rates(told, rates, first, devices, host is not None, in_turn)
+
+
+def _told(equations: int) -> float:
+    return min(float(equations), MANY_EQUATIONS + OF_MANY * max(equations - MANY_EQUATIONS, 0))
 
 
 def _rate(kind: Kind, size: Sized, device: Device, launch: float, parameters: int) -> Rate:
@@ -126,6 +127,8 @@ def _rate(kind: Kind, size: Sized, device: Device, launch: float, parameters: in
     # Every operation's output is written and read, but for what is fused: about half.
     memory = size.outputs / (SHARE * device.bandwidth)
     networks_too = kind in ("encoding", "model", "prediction", "update")
-    reading = (8 if kind == "update" else 1) * parameters / device.bandwidth if networks_too else 0
+    reading = (
+        (8 if kind == "update" else 1) * parameters / device.bandwidth if networks_too else 0.0
+    )
     kernels = KERNELS.get(kind, 10) + 3 * size.kernels
     return Rate(kernels * launch + reading, max(arithmetic, memory))

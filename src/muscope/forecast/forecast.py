@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from muscope.experiments.evaluate import plan as plans_of
 from muscope.experiments.lab import block_size
 from muscope.forecast import devices
 from muscope.forecast.calibrate import SECONDS, calibrated
-from muscope.forecast.rates import Compiling, Rates
+from muscope.forecast.rates import Compiling, Rates, added
 from muscope.room import Part, nbytes, total
 from muscope.storage.run import Run
 from muscope.subjects import RunSubject
@@ -30,10 +31,12 @@ from muscope.training.population import Population
 from muscope.work import Kind, Work
 from muscope.work import total as times
 
-CELL = 16_000
-"""Bytes of a cell, about; a table holds its cells again."""
-REST = 12.0
-"""Seconds of starting, drawing figures and writing the report, about."""
+CELL = 19_000
+"""Bytes of a cell and of its share of a table, about."""
+DRAWN = 7e6
+"""Bytes of figures, film and report, about."""
+REST = 30.0
+"""Seconds of starting, saving, drawing figures and film, and writing the report, about."""
 
 
 class Job(NamedTuple):
@@ -104,8 +107,7 @@ class Forecast:
     @property
     def first_use(self) -> Compiling:
         """Seconds of tracing and of compiling all programs."""
-        uses = [stage.first_use for stage in self.stages]
-        return Compiling(sum(use.tracing for use in uses), sum(use.compiling for use in uses))
+        return added([stage.first_use for stage in self.stages])
 
     def seconds(self, *, most: bool = False, cached: bool = False) -> float:
         """Of the whole study.
@@ -115,7 +117,7 @@ class Forecast:
             cached: the compilation cache holds all programs.
 
         """
-        running = sum(stage.most if most else stage.seconds for stage in self.stages)
+        running = math.fsum(stage.most if most else stage.seconds for stage in self.stages)
         first = self.first_use
         return running + first.tracing + (0.0 if cached else first.compiling) + REST
 
@@ -124,7 +126,7 @@ def forecast(
     config: Config,
     experiments: Sequence[str] | None = None,
     gpu: str = "",
-    calibration: float = SECONDS,
+    calibration: int = SECONDS,
     out: str | Path | None = None,
 ) -> Forecast:
     """What a study with these settings will cost.
@@ -151,10 +153,10 @@ def forecast(
 
 def first_guess(subject: RunSubject, plans: Sequence[Plan]) -> Forecast:
     """The same without calibration, in about a second."""
-    return _forecast(subject, plans, _rates(subject.config, "", 0.0), gpu=False)
+    return _forecast(subject, plans, _rates(subject.config, "", 0), gpu=False)
 
 
-def _rates(config: Config, gpu: str, calibration: float) -> Rates:
+def _rates(config: Config, gpu: str, calibration: int) -> Rates:
     if gpu:
         return devices.on_gpu(config, devices.gpu(gpu))
     if calibration:
@@ -180,9 +182,8 @@ def _training(subject: RunSubject, rates: Rates, gpu: bool) -> Stage:
     for block in subject.blocks:
         here = 1 if gpu else runtime.agents_mesh(len(block)).size
         seconds += dataclasses.replace(rates, devices=here).seconds(works, len(block))
-    kinds = len({len(block) for block in subject.blocks})
-    once = rates.compiling(works)
-    first_use = Compiling(kinds * once.tracing, kinds * once.compiling)
+    sizes = {len(block) for block in subject.blocks}
+    first_use = added([rates.compiling(works)] * len(sizes))
     jobs = tuple(Job("training", block, None) for block in subject.blocks)
     return Stage("training", works, jobs, seconds, seconds, first_use)
 
@@ -207,12 +208,12 @@ def _experiments(
         fresh = [work for work in named if work.program not in seen]
         seen |= {work.program for work in named}
         sizes = [size for _, size in groups]
-        expected = sum(
+        expected = math.fsum(
             rates.seconds(named, size, rates.longest_random if step == 0 else 0)
             for size in sizes
             for step in steps
         )
-        most = sum(rates.seconds(named, size) for size in sizes for _ in steps)
+        most = len(steps) * math.fsum(rates.seconds(named, size) for size in sizes)
         jobs = tuple(Job(name, agents, step) for agents, _ in groups for step in steps)
         counted = None if works is None else named
         yield Stage(name, counted, jobs, expected, most, rates.compiling(fresh))
@@ -235,7 +236,8 @@ def _disk(subject: RunSubject, population: Population, plans: Sequence[Plan]) ->
     state = len(population.agents) * nbytes(described)
     yield Part("checkpoints", checkpoints * nbytes(described.average), "train.checkpoints")
     yield Part("the state, until a block is trained", state, "replay.capacity")
-    yield Part("cells and tables", 2 * config.train.agents * cells * CELL, "--figures")
+    yield Part("cells and tables", config.train.agents * cells * CELL, "--figures")
+    yield Part("figures, film and report", int(DRAWN), "--figures")
 
 
 def peak(told: Forecast) -> tuple[str, int]:

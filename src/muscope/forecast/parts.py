@@ -26,6 +26,8 @@ from muscope.work import Kind
 MOST_REPLAY = 100e6
 """Bytes of an agent's replay that an update is tried with at most; how long a draw takes depends
 on its rows a little."""
+LANES = 64
+"""Of which a lane of an environment is told as a share."""
 TINY = 1e-30
 """Makes a loop's next round depend on the last one without changing its numbers."""
 
@@ -54,16 +56,14 @@ def nothing_but_the_tree(actions: int) -> Parts:
 
 def networks_of(
     config: Config, environment: Environment, lanes: int
-) -> Callable[[Key[Array, ""], Runs], Any]:
+) -> Callable[[Key[Array, ""], MuZero, Array, Runs], Any]:
     """A program that encodes, steps and predicts in some lanes, and grows their trees, as often
     as its second argument says.
     """
     spec = environment.spec
 
-    def program(key: Key[Array, ""], runs: Runs) -> Any:
-        agent = networks.build(config.network, spec, key)
-        seen = jax.random.normal(key, (lanes, *spec.observation_shape))
-        actions = jax.random.randint(key, (lanes,), 0, spec.num_actions)
+    def program(key: Key[Array, ""], agent: MuZero, seen: Array, runs: Runs) -> Any:
+        actions = jnp.arange(lanes) % spec.num_actions
 
         def encode(_: Array, seen: Array) -> Array:
             return seen + TINY * _sum(jax.vmap(agent.represent)(seen))
@@ -133,13 +133,11 @@ def random_play(
     return program
 
 
-def updating(config: Config) -> Callable[[Key[Array, ""], Int[Array, ""]], Any]:
+def updating(config: Config) -> Callable[[Key[Array, ""], MuZero, Int[Array, ""]], Any]:
     """A program that does so many gradient updates, on a replay of zeros."""
     program, described = _with_less_replay(config)
-    environment = program.environment
 
-    def run(key: Key[Array, ""], count: Int[Array, ""]) -> Any:
-        agent = networks.build(config.network, environment.spec, key)
+    def run(key: Key[Array, ""], agent: MuZero, count: Int[Array, ""]) -> Any:
         memory = jax.tree.map(_zeros, described)
         memory = memory._replace(
             weight=jnp.ones_like(memory.weight), written=jnp.int32(memory.weight.shape[0])
@@ -193,12 +191,15 @@ class Sized(NamedTuple):
     """Products and convolutions, loops counted in full."""
 
 
+def form(config: Config, environment: Environment) -> MuZero:
+    """An agent's arrays as shapes."""
+    spec = environment.spec
+    return jax.eval_shape(lambda key: networks.build(config.network, spec, key), jax.random.key(0))
+
+
 def sizes(config: Config, environment: Environment) -> dict[Kind, Sized]:
     """Of every kind of work that is done in one lane; an update's lanes are its positions."""
-    spec = environment.spec
-    agent: MuZero = jax.eval_shape(
-        lambda key: networks.build(config.network, spec, key), jax.random.key(0)
-    )
+    spec, agent = environment.spec, form(config, environment)
     seen = jax.ShapeDtypeStruct(spec.observation_shape, jnp.float32)
     z = jax.eval_shape(lambda agent, seen: agent.represent(seen), agent, seen)
     action, key = jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
@@ -214,15 +215,22 @@ def sizes(config: Config, environment: Environment) -> dict[Kind, Sized]:
         "model": g,
         "prediction": f,
         "update": update,
-        "environment": sized(environment.step, state, action),
-        "reset": sized(environment.reset, key),
-        "simulation": Sized(100.0, 100.0, 300, 15),  # Per node; see search/tree.py.
+        "environment": _of_many(environment.step, state, action),
+        "reset": _of_many(environment.reset, key),
+        "simulation": Sized(200.0, 200.0, 300, 0),  # Per node; see search/tree.py.
     }
 
 
 def sized(function: Callable[..., Any], *arguments: Any) -> Sized:
     """Of one function, from what JAX traces."""
     return _sized(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _of_many(function: Callable[..., Any], *arguments: Any) -> Sized:
+    """As :func:`sized`, as a share of many lanes, because environments may batch their own."""
+    many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((LANES, *x.shape), x.dtype), arguments)
+    size = sized(jax.vmap(function), *many)
+    return size._replace(operations=size.operations / LANES, outputs=size.outputs / LANES)
 
 
 def _sized(jaxpr: Any) -> Sized:

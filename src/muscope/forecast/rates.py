@@ -26,6 +26,11 @@ class Compiling(NamedTuple):
     """By XLA; the cache keeps it."""
 
 
+def added(uses: Sequence[Compiling]) -> Compiling:
+    """Of some programs together."""
+    return Compiling(sum((u.tracing for u in uses), 0.0), sum((u.compiling for u in uses), 0.0))
+
+
 @dataclass(frozen=True)
 class Rates:
     """What a machine does in how many seconds."""
@@ -55,7 +60,7 @@ class Rates:
             moves: that the longest episode is expected to have; 0 for the time limit.
 
         """
-        return sum(self._seconds(work, agents, moves) for work in works)
+        return sum((self._seconds(work, agents, moves) for work in works), 0.0)
 
     def _seconds(self, work: Work, agents: int, moves: int) -> float:
         rate = self.of.get(work.kind, Rate())
@@ -71,4 +76,4 @@ class Rates:
         """First uses of the programs that all this work is in, each place once."""
         places = {(work.program, work.kind, work.calls, work.lanes) for work in works}
         found = [self.first_use.get(kind, Compiling(0.0, 0.0)) for _, kind, _, _ in places]
-        return Compiling(sum(x.tracing for x in found), sum(x.compiling for x in found))
+        return added(found)

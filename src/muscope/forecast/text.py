@@ -24,7 +24,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:,.0f} days"
 
 
-def size(count: float) -> str:
+def size(count: int) -> str:
     """34 MB, 1.2 GB."""
     return f"{count / 1e6:,.0f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
 
@@ -105,7 +105,7 @@ def _sums(told: Forecast) -> Iterator[str]:
         f"first use of programs: {duration(first.tracing + first.compiling)}; "
         f"{duration(first.tracing)} with a full cache"
     )
-    yield f"start, figures and report: {duration(REST)}"
+    yield f"start, saves, figures, film and report: {duration(REST)}"
     yield (
         f"in all: {duration(told.seconds())}, with a full cache "
         f"{duration(told.seconds(cached=True))}; at most {duration(told.seconds(most=True))}"
