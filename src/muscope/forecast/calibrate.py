@@ -102,7 +102,7 @@ class _Bench:
     ) -> Compiled:
         """A program of one agent for all, compiled anew."""
         own = (jax.random.split(jax.random.key(0), self.agents), *per_agent)
-        mapped = runtime.map_agents(of_one, self.mesh, len(own), in_turn=self.in_turn)
+        mapped: Any = runtime.map_agents(of_one, self.mesh, len(own), in_turn=self.in_turn)
         lowered, tracing = _took(lambda: mapped.lower(*own, *shared))
         program, compiling = _took(lowered.compile, runtime.cores())
         made = Compiled(lambda *shared: program(*own, *shared), tracing, compiling, self.mesh.size)

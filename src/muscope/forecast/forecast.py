@@ -195,12 +195,12 @@ def _experiments(
     wanted = sorted({step for plan in plans if plan.experiment.states for step in plan.steps})
     asked: list[tuple[str, list[Work] | None, Sequence[int]]] = []
     if wanted:
-        works = cost.on_policy(subject, subject.config.evaluate)
-        asked.append(("on-policy episodes", works, wanted))
+        played = cost.on_policy(subject, subject.config.evaluate)
+        asked.append(("on-policy episodes", played, wanted))
     for plan in plans:
         give = plan.experiment.work
-        works = None if give is None else give(subject, plan.evaluate, plan.settings)
-        asked.append((plan.experiment.name, works, plan.steps))
+        given = None if give is None else give(subject, plan.evaluate, plan.settings)
+        asked.append((plan.experiment.name, given, plan.steps))
     groups = list(_groups(subject, gpu))
     seen: set[str] = set()
     for name, works, steps in asked:

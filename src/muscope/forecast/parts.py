@@ -208,8 +208,12 @@ def sizes(config: Config, environment: Environment) -> dict[Kind, Sized]:
     g = sized(lambda agent, z, action: agent.step(z, action), agent, z, action)
     f = sized(lambda agent, z: agent.predict(z), agent, z)
     unroll = config.loss.unroll
-    forward = [a + unroll * b + (unroll + 1) * c for a, b, c in zip(h, g, f, strict=True)]
-    update = Sized(3 * forward[0], 3 * forward[1], 4 * (h[2] + g[2] + f[2]) + 900, 3 * forward[3])
+    update = Sized(
+        3 * (h.operations + unroll * g.operations + (unroll + 1) * f.operations),
+        3 * (h.outputs + unroll * g.outputs + (unroll + 1) * f.outputs),
+        4 * (h.equations + g.equations + f.equations) + 900,
+        3 * (h.kernels + unroll * g.kernels + f.kernels),
+    )
     return {
         "encoding": h,
         "model": g,
