@@ -19,8 +19,8 @@ from typing import Any
 from muscope import open_run, runtime
 from muscope.config import EvaluateConfig
 from muscope.experiments import registry
-from muscope.experiments.evaluate import Plan, plan
 from muscope.experiments.lab import Lab, block_size
+from muscope.experiments.plans import Plan, plan
 from muscope.subjects import Subject
 
 

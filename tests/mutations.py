@@ -30,7 +30,7 @@ from muscope import checks, cli, stages
 from muscope.config import Config, EnvironmentConfig, Settings, to_dict
 from muscope.envs.registry import options_class
 from muscope.errors import MuscopeError
-from muscope.experiments import evaluate as cells
+from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.stages import StudyRun
 from muscope.subjects import RunSubject
@@ -226,7 +226,7 @@ class Bench:
             config = stages.resolved(run.config)
             run.config = config
             subject = RunSubject(run)
-            plans = cells.plan(subject, config.evaluate, config.experiments)
+            plans = asking.plan(subject, config.evaluate, config.experiments)
             checks.before_writing(config, subject, plans)
             kept.append(config)
 

@@ -17,7 +17,7 @@ import muscope
 from muscope import jobs
 from muscope.config import RayConfig
 from muscope.errors import ConfigError, JobError, RunError
-from muscope.experiments import evaluate as cells
+from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.storage import tables
 
@@ -187,7 +187,7 @@ def test_a_job_that_fails_leaves_the_others_alone(here, tmp_path, capsys):
 
 def test_jobs_are_known_before_any_runs(tiny, tmp_path):
     run = muscope.stages.StudyRun.create(tmp_path / "run", config_of())
-    plans = cells.plan(run.subject, run.config.evaluate, run.config.experiments, ["3", "7"])
+    plans = asking.plan(run.subject, run.config.evaluate, run.config.experiments, ["3", "7"])
     listed = jobs.jobs(run, plans)
     names = [job.name for job in listed]
     assert names[:2] == ["train-0000-0001", "train-0002-0003"]

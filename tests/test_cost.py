@@ -15,6 +15,7 @@ from muscope.envs import CartPole
 from muscope.errors import FigureError, HostError
 from muscope.experiments import cost, registry
 from muscope.experiments import evaluate as cells
+from muscope.experiments import plans as asking
 
 LOOK = EvaluateConfig(episodes=3, states=4)
 
@@ -32,7 +33,7 @@ def lines(capsys):
 
 
 def test_the_sum_is_told_with_its_parts_and_the_flags_that_shorten_it(slow, capsys):
-    plans = cells.plan(slow, LOOK, {"figure7": {"steps": 7}}, ["figure2", "figure4", "figure7"])
+    plans = asking.plan(slow, LOOK, {"figure7": {"steps": 7}}, ["figure2", "figure4", "figure7"])
     cells.announce(slow, plans)
     (line,) = lines(capsys)
     parts = [2 * p.experiment.cost(slow, LOOK, p.settings) for p in plans]
@@ -46,7 +47,7 @@ def test_the_sum_is_told_with_its_parts_and_the_flags_that_shorten_it(slow, caps
 
 
 def test_what_is_left_is_told_alone_and_nothing_is_where_nothing_is_left(slow, capsys):
-    plans = cells.plan(slow, LOOK, None, ["figure4"])
+    plans = asking.plan(slow, LOOK, None, ["figure4"])
     one = cells.cells_of(plans[0], [1])[:1]
     cells.announce(slow, plans, [one])
     left = plans[0].experiment.cost(slow, LOOK, plans[0].settings)
@@ -54,14 +55,14 @@ def test_what_is_left_is_told_alone_and_nothing_is_where_nothing_is_left(slow, c
     assert f"at most {left:,} steps" in lines(capsys)[0]
     cells.announce(slow, plans, [[]])
     on_device = muscope.subject(TrueModel(CartPole(), jnp.sum), "cart-pole")
-    cells.announce(on_device, cells.plan(on_device, LOOK))
+    cells.announce(on_device, asking.plan(on_device, LOOK))
     assert lines(capsys) == []
 
 
 def test_a_figure_without_a_cost_is_named_and_one_that_fails_is_told(slow, capsys):
     own = registry.get("figure4")
     uncounted = dataclasses.replace(own, cost=None, name="mine", states=False)
-    (plan,) = cells.plan(slow, LOOK, None, ["figure4"])
+    (plan,) = asking.plan(slow, LOOK, None, ["figure4"])
     cells.announce(slow, [plan._replace(experiment=uncounted)])
     assert "mine not counted, no cost is given" in lines(capsys)[0]
     failing = dataclasses.replace(uncounted, cost=lambda *_: 1 / 0)

@@ -26,7 +26,7 @@ from muscope.experiments import (
     own_policy,
     registry,
 )
-from muscope.experiments import evaluate as cells
+from muscope.experiments import plans as asking
 from muscope.experiments.lab import block_size
 from muscope.reporting import page as pages
 from muscope.storage import tables
@@ -252,8 +252,8 @@ def test_a_finished_run_keeps_its_settings(run, tiny):
     muscope.evaluate(run.path, ["endings"], {"evaluate": {"states": 2}})
     assert (run.path / "config.json").read_bytes() == config
     muscope.evaluate(run.path)  # What was asked of a table stays asked.
-    assert cells.asked(run, EXPERIMENTS["endings"]).evaluate["states"] == 2
-    assert cells.asked(run, EXPERIMENTS["figure3"]).evaluate["states"] == tiny.evaluate.states
+    assert asking.asked(run, EXPERIMENTS["endings"]).evaluate["states"] == 2
+    assert asking.asked(run, EXPERIMENTS["figure3"]).evaluate["states"] == tiny.evaluate.states
     assert kept.items() <= {n: run.table_path(n).read_bytes() for n in run.tables()}.items()
 
 

@@ -14,7 +14,7 @@ from muscope.config import Config
 from muscope.envs.contract import check as check_environment
 from muscope.errors import RunError
 from muscope.experiments import memory
-from muscope.experiments.evaluate import Plan, refuse_what_cannot_be
+from muscope.experiments.plans import Plan, refuse_what_cannot_be
 from muscope.subjects import RunSubject, Subject
 from muscope.training.agent import check as check_training
 from muscope.training.population import Population

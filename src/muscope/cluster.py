@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from muscope import runtime
 from muscope.config import RayConfig
 from muscope.errors import ConfigError, Interrupted, JobError, RunError
-from muscope.experiments.evaluate import Plan
+from muscope.experiments.plans import Plan
 from muscope.jobs import FILE, Job, execute, jobs, read, write_down
 from muscope.progress import progress, say
 from muscope.storage.checkpoint import write_atomically

@@ -10,6 +10,7 @@ from muscope import checks, runtime
 from muscope.config import EvaluateConfig, to_dict
 from muscope.errors import ConfigError, RunError, nearest
 from muscope.experiments import evaluate as cells
+from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.host_call import host_errors
 from muscope.reporting.page import report as write_report
@@ -51,7 +52,7 @@ def examine(
     """
     runtime.start()
     evaluate = evaluate or EvaluateConfig()
-    plans = cells.plan(subject, evaluate, settings, experiments)
+    plans = asking.plan(subject, evaluate, settings, experiments)
     for name in settings or {}:
         if name not in registry.everything():
             raise ConfigError(f"unknown figure '{name}'.{nearest(name, registry.everything())}")
@@ -80,7 +81,7 @@ def _examination(path: Path) -> Folder:
 
 
 def _write_down(
-    folder: Folder, subject: Subject, evaluate: EvaluateConfig, plans: Sequence[cells.Plan]
+    folder: Folder, subject: Subject, evaluate: EvaluateConfig, plans: Sequence[asking.Plan]
 ) -> None:
     """Note who is examined, and drop tables that were made of other agents."""
     file = folder.path / EXAMINATION

@@ -19,7 +19,8 @@ from muscope.config import EvaluateConfig, to_dict
 from muscope.config.base import from_dict
 from muscope.errors import RunError, nearest
 from muscope.experiments import registry
-from muscope.experiments.evaluate import Filling, Piece, Plan, pieces_of
+from muscope.experiments.evaluate import Filling, Piece, pieces_of
+from muscope.experiments.plans import Plan
 from muscope.storage import json_file
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.run import Run

@@ -18,6 +18,7 @@ from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import ConfigError, RunError, nearest
 from muscope.examination import EXAMINATION
 from muscope.experiments import evaluate as cells
+from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.forecast.calibrate import SECONDS
@@ -211,22 +212,22 @@ def _changed_in_memory(run: StudyRun) -> Sections:
     }
 
 
-def _replanned(run: StudyRun, experiment: Experiment, changes: Sections) -> cells.Plan:
+def _replanned(run: StudyRun, experiment: Experiment, changes: Sections) -> asking.Plan:
     """An experiment's plan: what its table or the run asked for, with the changes.
 
     Says so if a table that is there will be made anew.
     """
-    asked = cells.asked(run, experiment)
-    before = asked or cells.Asked(
+    asked = asking.asked(run, experiment)
+    before = asked or asking.Asked(
         to_dict(run.config.evaluate), dict(run.config.experiments.get(experiment.name, {}))
     )
     evaluate = {**before.evaluate, **changes.get("evaluate", {})}
     settings = {**before.settings, **changes.get(experiment.name, {})}
-    plan = cells.planned(
+    plan = asking.planned(
         run.subject, experiment, from_dict(evaluate, EvaluateConfig, "evaluate"), settings
     )
     if asked:
-        old, new = (cells.shared(experiment, of) for of in (asked.evaluate, evaluate))
+        old, new = (asking.shared(experiment, of) for of in (asked.evaluate, evaluate))
         different = differences(old, new, "evaluate")
         different += differences(asked.settings, to_dict(plan.settings), experiment.name)
         if different:
@@ -369,7 +370,7 @@ def study(
     runtime.start()
     config = resolved(config)
     planned = RunSubject(Run(Path(out), config))
-    plans = cells.plan(planned, config.evaluate, config.experiments, experiments)
+    plans = asking.plan(planned, config.evaluate, config.experiments, experiments)
     checks.before_writing(config, planned, plans, roomy=Path(out).exists())
     if planned.run.missing_steps():  # Where nothing is trained, evaluation tells what is left.
         with host_errors():

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from muscope import runtime
-from muscope.config import EvaluateConfig, Settings, to_dict
-from muscope.config.base import from_dict
+from muscope.config import EvaluateConfig, to_dict
 from muscope.errors import ConfigError
 from muscope.experiments import cost, registry
 from muscope.experiments.base import Experiment
 from muscope.experiments.lab import Block, Lab, block_size
+from muscope.experiments.plans import Plan, shared
 from muscope.memory import said_if_short
 from muscope.progress import progress
 from muscope.storage import tables
@@ -26,17 +26,6 @@ from muscope.version import __version__
 
 LESS = "lower evaluate.agents_at_once, evaluate.states, evaluate.episodes or its own settings"
 """How experiments take less memory."""
-
-
-class Plan(NamedTuple):
-    """One experiment on one subject, before any of it is run."""
-
-    experiment: Experiment
-    settings: Settings
-    steps: tuple[int, ...]
-    """The checkpoints that it examines."""
-    evaluate: EvaluateConfig
-    """The settings that it shares with others."""
 
 
 class Cell(NamedTuple):
@@ -50,82 +39,6 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         return f"step-{self.step:08d}-agent-{self.agent:03d}"
-
-
-def plan(
-    subject: Subject,
-    evaluate: EvaluateConfig,
-    given: Mapping[str, Mapping[str, Any]] | None = None,
-    names: Sequence[str] | None = None,
-) -> list[Plan]:
-    """What is to be done for the named experiments (all by default).
-
-    Args:
-        subject: who is examined.
-        evaluate: the settings that experiments share.
-        given: by experiment, those of its own settings that are not its defaults.
-        names: see :func:`muscope.experiments.registry.get`.
-
-    Raises:
-        ConfigError: an unknown experiment, checkpoint or setting, or an impossible one.
-
-    """
-    given = given or {}
-    plans = [
-        planned(subject, experiment, evaluate, given.get(experiment.name, {}))
-        for experiment in registry.chosen(names)
-    ]
-    for each in plans:
-        refuse_what_cannot_be(subject, each)
-    return plans
-
-
-def planned(
-    subject: Subject, experiment: Experiment, evaluate: EvaluateConfig, given: Mapping[str, Any]
-) -> Plan:
-    """One experiment's plan, not yet checked against the subject; see :func:`plan`.
-
-    Raises:
-        ConfigError: an unknown checkpoint or setting.
-
-    """
-    settings = from_dict(given, experiment.settings, experiment.name)
-    with registry.blamed(experiment, "steps"):
-        steps = experiment.steps(subject, evaluate, settings)
-    return Plan(experiment, settings, steps, evaluate)
-
-
-def refuse_what_cannot_be(subject: Subject, plan: Plan) -> None:
-    """Raise for settings that the subject cannot be examined with.
-
-    Raises:
-        ConfigError: there are such.
-
-    """
-    with registry.blamed(plan.experiment, "check"):
-        plan.experiment.check(subject, plan.settings)
-
-
-class Asked(NamedTuple):
-    """The settings that an experiment's tables were made with, as JSON."""
-
-    evaluate: dict[str, Any]
-    settings: dict[str, Any]
-
-
-def asked(folder: Folder, experiment: Experiment) -> Asked | None:
-    """What the tables of an experiment were made with; None if they are not all there, or do not
-    say.
-
-    Raises:
-        RunError: one is damaged.
-
-    """
-    paths = [folder.table_path(name) for name in experiment.files]
-    written = [tables.told(path).get("asked") for path in paths if path.exists()]
-    if len(written) < len(paths) or not all(written):
-        return None
-    return Asked(**json.loads(written[0] or ""))
 
 
 class Piece(NamedTuple):
@@ -405,12 +318,6 @@ def _rows_per_agent(made: Any, name: str, block: Block) -> int:
             f"table '{name}' must have equally many rows of each agent, in the block's order."
         )
     return height
-
-
-def shared(experiment: Experiment, evaluate: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the shared settings that an experiment's rows depend on."""
-    names = ("seed", "truth", *(("episodes", "states") if experiment.states else ()))
-    return {name: evaluate[name] for name in names}
 
 
 def marks(subject: Subject, plan: Plan, blocks: Sequence[range] | None = None) -> dict[Cell, str]:

@@ -21,7 +21,7 @@ from muscope.search.tree import bytes_per_root
 from muscope.subjects import Subject
 
 if TYPE_CHECKING:
-    from muscope.experiments.evaluate import Plan
+    from muscope.experiments.plans import Plan
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from muscope import runtime
 from muscope.config import Config
 from muscope.envs.registry import label
 from muscope.experiments import cost, memory
-from muscope.experiments.evaluate import Plan
-from muscope.experiments.evaluate import plan as plans_of
 from muscope.experiments.lab import block_size
+from muscope.experiments.plans import Plan
+from muscope.experiments.plans import plan as plans_of
 from muscope.forecast import devices
 from muscope.forecast.calibrate import SECONDS, calibrated
 from muscope.forecast.rates import Compiling, Rates, added

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from muscope import claims, statistics
 from muscope.config import differences
 from muscope.errors import FigureError, RunError
-from muscope.experiments import evaluate as cells
+from muscope.experiments import plans as asking
 from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
@@ -206,8 +206,8 @@ def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
                 f"{folder.table_path(name)} and {folder.table_path(made[0].name)} are of different "
                 f"agents: {different[0]}; they cannot stand in one report. Delete one of them."
             )
-    asked = {e: cells.asked(folder, e) for e in made}
-    used = {e.name: cells.shared(e, of.evaluate) if of else {} for e, of in asked.items()}
+    asked = {e: asking.asked(folder, e) for e in made}
+    used = {e.name: asking.shared(e, of.evaluate) if of else {} for e, of in asked.items()}
     varied = {
         setting
         for setting in {setting for of in used.values() for setting in of}
