@@ -32,8 +32,8 @@ from muscope.envs.registry import options_class
 from muscope.errors import MuscopeError
 from muscope.experiments import plans as asking
 from muscope.experiments import registry
+from muscope.run_subject import RunSubject
 from muscope.stages import StudyRun
-from muscope.subjects import RunSubject
 from muscope.training.population import Population
 
 NAN, INFINITY = math.nan, math.inf

@@ -19,6 +19,7 @@ FLOORS = (
     ("statistics", "storage"),
     ("foreign", "training"),
     ("subjects",),
+    ("run_subject",),
     ("claims",),
     ("experiments",),
     ("checks", "presets"),

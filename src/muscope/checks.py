@@ -15,7 +15,8 @@ from muscope.envs.contract import check as check_environment
 from muscope.errors import RunError
 from muscope.experiments import memory
 from muscope.experiments.plans import Plan, refuse_what_cannot_be
-from muscope.subjects import RunSubject, Subject
+from muscope.run_subject import RunSubject
+from muscope.subjects import Subject
 from muscope.training.agent import check as check_training
 from muscope.training.population import Population
 

@@ -21,10 +21,10 @@ from muscope.errors import RunError, nearest
 from muscope.experiments import registry
 from muscope.experiments.evaluate import Filling, Piece, pieces_of
 from muscope.experiments.plans import Plan
+from muscope.run_subject import RunSubject
 from muscope.storage import json_file
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.run import Run
-from muscope.subjects import RunSubject
 from muscope.training import runner
 
 FILE = "jobs.json"

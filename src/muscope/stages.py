@@ -31,10 +31,10 @@ from muscope.reporting.page import experiments_of
 from muscope.reporting.page import judge as judge_folder
 from muscope.reporting.page import report as write_report
 from muscope.reporting.scenes import scene_of
+from muscope.run_subject import RunSubject
 from muscope.storage.folder import Folder
 from muscope.storage.merge import merge as merge_runs
 from muscope.storage.run import Run
-from muscope.subjects import RunSubject
 from muscope.trained import TrainedAgent
 from muscope.training import runner
 

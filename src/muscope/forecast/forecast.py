@@ -24,8 +24,8 @@ from muscope.forecast import devices
 from muscope.forecast.calibrate import SECONDS, calibrated
 from muscope.forecast.rates import Compiling, Rates, added
 from muscope.room import Part, nbytes, total
+from muscope.run_subject import RunSubject
 from muscope.storage.run import Run
-from muscope.subjects import RunSubject
 from muscope.training import work as training
 from muscope.training.population import Population
 from muscope.work import Kind, Work
