@@ -114,7 +114,7 @@ def test_a_table_says_what_made_it(examined):
     made = json.loads(tables.about(path)["made_by"])
     assert made["muscope"] == muscope.__version__
     assert made["jax"] == jax.__version__
-    assert set(made) == {"jax", "muscope", "platform", "python", "revision"}
+    assert {"jax", "muscope", "platform", "python", "revision"} <= set(made)
     field = tables.read(path).schema.field("error")
     assert field.metadata[b"unit"] == b"return"
     assert b"Definition 2" in field.metadata[b"meaning"]
