@@ -16,6 +16,7 @@ from muscope.errors import FigureError, HostError
 from muscope.experiments import cost, registry
 from muscope.experiments import evaluate as cells
 from muscope.experiments import plans as asking
+from muscope.work import total
 
 LOOK = EvaluateConfig(episodes=3, states=4)
 
@@ -28,6 +29,10 @@ def slow(monkeypatch):
     return muscope.subject([TrueModel(world, jnp.sum)] * 2, world)
 
 
+def steps_of(works):
+    return total(works, "environment")
+
+
 def lines(capsys):
     return capsys.readouterr().err.splitlines()
 
@@ -36,12 +41,12 @@ def test_the_sum_is_told_with_its_parts_and_the_flags_that_shorten_it(slow, caps
     plans = asking.plan(slow, LOOK, {"figure7": {"steps": 7}}, ["figure2", "figure4", "figure7"])
     cells.announce(slow, plans)
     (line,) = lines(capsys)
-    parts = [2 * p.experiment.cost(slow, LOOK, p.settings) for p in plans]
+    parts = [2 * steps_of(p.experiment.work(slow, LOOK, p.settings)) for p in plans]
     shared = 2 * LOOK.episodes * slow.environment.spec.time_limit
-    total = sum(parts) + shared
-    assert f"at most {total:,} steps of the game, {total / 60:,.0f} min at 1 a second" in line
-    assert f"figure7 {parts[2] / total:.0%}" in line
-    assert f"on-policy episodes {shared / total:.0%}" in line
+    most = sum(parts) + shared
+    assert f"at most {most:,} steps of the game, {most / 60:,.0f} min at 1 a second" in line
+    assert f"figure7 {parts[2] / most:.0%}" in line
+    assert f"on-policy episodes {shared / most:.0%}" in line
     for flag in ("--evaluate.states", "--figure7.steps", "--figure7.simulations", "--figures"):
         assert flag in line
 
@@ -50,7 +55,7 @@ def test_what_is_left_is_told_alone_and_nothing_is_where_nothing_is_left(slow, c
     plans = asking.plan(slow, LOOK, None, ["figure4"])
     one = cells.cells_of(plans[0], [1])[:1]
     cells.announce(slow, plans, [one])
-    left = plans[0].experiment.cost(slow, LOOK, plans[0].settings)
+    left = steps_of(plans[0].experiment.work(slow, LOOK, plans[0].settings))
     left += LOOK.episodes * slow.environment.spec.time_limit
     assert f"at most {left:,} steps" in lines(capsys)[0]
     cells.announce(slow, plans, [[]])
@@ -59,14 +64,14 @@ def test_what_is_left_is_told_alone_and_nothing_is_where_nothing_is_left(slow, c
     assert lines(capsys) == []
 
 
-def test_a_figure_without_a_cost_is_named_and_one_that_fails_is_told(slow, capsys):
+def test_a_figure_without_a_count_is_named_and_one_that_fails_is_told(slow, capsys):
     own = registry.get("figure4")
-    uncounted = dataclasses.replace(own, cost=None, name="mine", states=False)
+    uncounted = dataclasses.replace(own, work=None, name="mine", states=False)
     (plan,) = asking.plan(slow, LOOK, None, ["figure4"])
     cells.announce(slow, [plan._replace(experiment=uncounted)])
-    assert "mine not counted, no cost is given" in lines(capsys)[0]
-    failing = dataclasses.replace(uncounted, cost=lambda *_: 1 / 0)
-    with pytest.raises(FigureError, match=r"figure 'mine': its cost failed: ZeroDivisionError.*py"):
+    assert "mine not counted, no work is given" in lines(capsys)[0]
+    failing = dataclasses.replace(uncounted, work=lambda *_: 1 / 0)
+    with pytest.raises(FigureError, match=r"figure 'mine': its work failed: ZeroDivisionError.*py"):
         cells.announce(slow, [plan._replace(experiment=failing)])
 
 

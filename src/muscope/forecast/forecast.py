@@ -16,7 +16,7 @@ import jax
 from muscope import runtime
 from muscope.config import Config
 from muscope.envs.registry import label
-from muscope.experiments import cost, memory
+from muscope.experiments import cost, memory, registry
 from muscope.experiments.lab import block_size
 from muscope.experiments.plans import Plan
 from muscope.experiments.plans import plan as plans_of
@@ -199,7 +199,10 @@ def _experiments(
         asked.append(("on-policy episodes", played, wanted))
     for plan in plans:
         give = plan.experiment.work
-        given = None if give is None else give(subject, plan.evaluate, plan.settings)
+        given = None
+        if give is not None:
+            with registry.blamed(plan.experiment, "work"):
+                given = give(subject, plan.evaluate, plan.settings)
         asked.append((plan.experiment.name, given, plan.steps))
     groups = list(_groups(subject, gpu))
     seen: set[str] = set()
@@ -213,7 +216,7 @@ def _experiments(
             for size in sizes
             for step in steps
         )
-        most = len(steps) * math.fsum(rates.seconds(named, size) for size in sizes)
+        most = math.fsum(rates.seconds(named, size) for size in sizes for _ in steps)
         jobs = tuple(Job(name, agents, step) for agents, _ in groups for step in steps)
         counted = None if works is None else named
         yield Stage(name, counted, jobs, expected, most, rates.compiling(fresh))
