@@ -40,18 +40,13 @@ def errors(scope, agent, states, *, count):
         true = jax.vmap(lambda a: scope.truth.step(state, a).reward)(actions)
         return jnp.abs(true - jax.vmap(lambda a: agent.step(z, a)[1])(actions))
 
-    chosen = jax.tree.map(lambda x: x[:count], states)
-    return jnp.mean(jax.vmap(at)(chosen), axis=0)
+    return jnp.mean(jax.vmap(at)(jax.tree.map(lambda x: x[:count], states)), axis=0)
 
 
 def run(block, settings, step):
     states = block.on_policy(step).states
     error = block.call(errors, block.at(step), states, count=settings.states)
     return {"one_step": block.table(SCHEMA, step, settings, action=ACTIONS, error=error)}
-
-
-def work(subject, evaluate, settings):
-    return [Work("environment", 2, settings.states), Work("model", 2, settings.states)]
 
 
 def plot(tables):
@@ -79,6 +74,7 @@ TEXT = "Rewards of likely actions are known better than those of unlikely ones."
 STATISTIC = "error of the unlikely action less the likely one's, mean over trained checkpoints"
 EXPERIMENT = Experiment(
     **{"name": "one_step", "title": "The next reward", "settings": OneStep, "tables": (SCHEMA,)},
-    **{"run": run, "plot": plot, "caption": caption, "work": work},
+    **{"run": run, "plot": plot, "caption": caption},
+    work=lambda _, __, own: [Work("environment", 2, own.states), Work("model", 2, own.states)],
     claims=(Claim("own", TEXT, STATISTIC, "one_step", likely_is_better),),
 )
