@@ -16,9 +16,25 @@ from muscope.config import (
     TrainConfig,
 )
 
+# Files that take minutes, the longest first: begun last, one would keep one worker busy alone.
+LONG = (
+    *("lunar_lander_lanes", "lunar_lander_bits", "lunar_lander_world", "breakout_run", "cluster"),
+    *("examples", "planning", "damage", "surroundings", "mutations", "health", "blocks"),
+)
+
 # Two simulated devices: populations are split over them as they would be over GPUs.
 jax.config.update("jax_num_cpu_devices", 2)
 runtime.prepare()
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; all others keep their order."""
+
+    def place(item):
+        name = item.path.stem.removeprefix("test_")
+        return LONG.index(name) if name in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="module", autouse=True)
