@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from tabular import NEXT
 from value_error_by_hand import (
-    COLD,
     GAMMA,
     HORIZON,
     WRONG,
@@ -14,6 +13,7 @@ from value_error_by_hand import (
     random_agent,
 )
 
+import muscope
 from muscope.errors import ConfigError
 from muscope.evaluation.sequences import EverySequence, ranked
 from muscope.experiments import every_sequence
@@ -107,7 +107,7 @@ def test_equal_probabilities_are_ranked_at_random():
 
 
 def test_more_sequences_than_fit_are_refused():
-    subject = block_of([random_agent(3, WRONG)], COLD).subject
-    every_sequence.check(subject, AllSequences(horizon=16))
-    with pytest.raises(ConfigError, match=r"figure4.horizon = 17 makes 131,072"):
-        every_sequence.check(subject, AllSequences(horizon=17))
+    subject = muscope.subject(random_agent(3, WRONG), "lunar-lander")
+    every_sequence.check(subject, AllSequences(horizon=8))
+    with pytest.raises(ConfigError, match=r"figure4.horizon = 9 makes 262,144"):
+        every_sequence.check(subject, AllSequences(horizon=9))
