@@ -16,7 +16,7 @@ from conftest import tiny_config
 import muscope
 from muscope import jobs
 from muscope.config import RayConfig
-from muscope.errors import ConfigError, JobError, RunError
+from muscope.errors import ConfigError, JobError, MuscopeError, RunError
 from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.storage import tables
@@ -175,13 +175,13 @@ def test_a_job_that_fails_leaves_the_others_alone(here, tmp_path, capsys):
     message = str(end.value)
     assert message.startswith("1 of ")
     assert "1 need them" in message
-    assert f"{failed} (ValueError: eight is no good" in message
+    assert f"{failed} (figure 'mine': its run failed: ValueError: eight is no good" in message
     assert f"muscope job {path} {failed}" in message
     run = muscope.open_run(path)
     assert_equal_tables(run, here)
     assert not run.table_path("mine").exists()
     assert len(list(path.glob("cells/mine/*"))) == 2 * 3 * 2 - 2
-    with pytest.raises(ValueError, match="eight is no good"):
+    with pytest.raises(MuscopeError, match="eight is no good"):
         jobs.execute_by_name(path, failed)
 
 

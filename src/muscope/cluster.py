@@ -13,6 +13,7 @@ import os
 import socket
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 from muscope import runtime
 from muscope.config import RayConfig
-from muscope.errors import ConfigError, Interrupted, JobError, RunError
+from muscope.errors import ConfigError, Interrupted, JobError, MuscopeError
 from muscope.experiments.plans import Plan
 from muscope.jobs import FILE, Job, execute, jobs, read, write_down
 from muscope.progress import progress, say
@@ -266,12 +267,10 @@ def _logged(path: Path, name: str) -> _Failed | None:
         job = next(job for job in jobs(of, plans) if job.name == name)
         try:
             execute(of, plans, job)
-        except RunError as error:
+        except MuscopeError as error:
             print(error)
             return _Failed(str(error), "is in use by another process" in str(error))
         except Exception as error:
-            import traceback
-
             traceback.print_exc()
             return _Failed(f"{type(error).__name__}: {error}".splitlines()[0], False)
         print(f"{time.strftime('%F %T')} done", flush=True)
