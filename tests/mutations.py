@@ -34,6 +34,7 @@ from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.run_subject import RunSubject
 from muscope.stages import StudyRun
+from muscope.storage import checkpoint
 from muscope.training.population import Population
 
 NAN, INFINITY = math.nan, math.inf
@@ -194,9 +195,16 @@ class Bench:
     def __init__(self, folder: Path, worlds: tuple[str, ...] = WORLDS):
         self.folder = folder
         self.run = folder / "run"
-        (self.run / "checkpoints").mkdir(parents=True)
-        for step in tiny_config().train.schedule:
-            (self.run / "checkpoints" / f"step-{step:08d}.safetensors").touch()
+        train = tiny_config().train
+        for step in train.schedule:  # Whose agents are never read.
+            checkpoint.write(
+                self.run / "checkpoints" / f"step-{step:08d}.safetensors",
+                {"weight": np.zeros(1, np.float32)},
+                kind=checkpoint.AGENTS_FORMAT,
+                step=step,
+                config={},
+                agents=[0, train.agents],
+            )
         self.plain = {world: to_dict(stages.resolved(_tiny(world))) for world in worlds}
         self.write(WORLDS[0])
 
