@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -29,50 +30,18 @@ import numpy as np
 import pyarrow as pa
 
 import muscope
-from muscope.config import (
-    Config,
-    EvaluateConfig,
-    LossConfig,
-    NetworkConfig,
-    ReplayConfig,
-    SearchConfig,
-    TrainConfig,
-    training_dict,
-)
+from muscope.config import training_dict
 from muscope.errors import MuscopeError
 from muscope.examination import EXAMINATION
 from muscope.stages import StudyRun
 from muscope.storage import checkpoint, gif, json_file, metrics, tables
 from muscope.training.population import Population
 
-OUTCOMES = ("harmless", "noticed", "silent", "crash")
-SMALL = Config(
-    preset="small",
-    network=NetworkConfig(width=8, latent=8, value_bins=9, reward_bins=5),
-    search=SearchConfig(simulations=4),
-    replay=ReplayConfig(capacity=256, start=16),
-    loss=LossConfig(unroll=3, n_step=3),
-    train=TrainConfig(
-        agents=2,
-        steps=24,
-        lanes=2,
-        updates_per_round=2,
-        batch_size=8,
-        checkpoints=(0, 8),
-        rounds_per_call=4,
-    ),
-    evaluate=EvaluateConfig(episodes=2, states=4),
-    experiments={
-        "figure3": {"sequences": 3},
-        "endings": {"sequences": 3},
-        "figure4": {"horizon": 3},
-        "figure5": {"sequences": 3},
-        "figure6": {"simulations": 4, "horizon": 4},
-        "figure7": {"checkpoints": [8], "simulations": [1, 3], "horizon": 4, "episodes": 2},
-        "decisions": {"checkpoints": [8], "simulations": 3, "horizon": 4, "q_horizon": 5},
-    },
-)
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from tiny import tiny_config  # type: ignore[import-not-found]
 
+OUTCOMES = ("harmless", "noticed", "silent", "crash")
+SMALL = tiny_config()
 Reading = Callable[[], Any]
 """What a user's command reads, in a form that is equal for equal data."""
 

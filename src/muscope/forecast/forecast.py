@@ -129,19 +129,14 @@ def forecast(
     calibration: int = SECONDS,
     out: str | Path | None = None,
 ) -> Forecast:
-    """What a study with these settings will cost.
+    """What a study will cost; see :func:`muscope.stages.plan`.
 
     Args:
         config: with its environment's and experiments' settings written out.
-        experiments: names; all by default.
-        gpu: estimate for this one, of :data:`muscope.forecast.devices.GPUS`, instead of measuring
-            here.
-        calibration: seconds after which calibration compiles nothing further; 0 for a first guess
-            without any.
-        out: the run's directory, whose blocks are told if it is there.
-
-    Raises:
-        ConfigError: an impossible setting, or an unknown GPU.
+        experiments: as there.
+        gpu: as there.
+        calibration: as there.
+        out: as there.
 
     """
     runtime.start()
