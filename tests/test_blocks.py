@@ -7,11 +7,14 @@ import jax
 import numpy as np
 import pytest
 from conftest import tiny_config
+from test_health import poisoned
 
 import muscope
 from muscope import cli
 from muscope.errors import CheckpointError, ConfigError, RunError
 from muscope.storage import checkpoint, tables
+from muscope.storage.block import Block
+from muscope.training.population import Population
 
 FIGURES = ["figure2", "figure3"]
 
@@ -151,6 +154,7 @@ def test_what_a_run_cannot_become_is_refused(at_once, tmp_path):
         (config_of(checkpoints=(0,)), r"can be given more, not fewer"),
         (config_of(steps=48), r"train.steps \(24 != 48\).*prolonged only with"),
         (config_of(block=3), "blocks of 2 agents"),
+        (config_of(block=4), "blocks of 2 agents"),
         (config_of(lanes=4), r"train.lanes \(2 != 4\)"),
     ):
         with pytest.raises(RunError, match=message):
@@ -245,3 +249,45 @@ def test_the_command_line_trains_parts_and_merges_them(tmp_path, capsys):
             cli.main(arguments)
         assert end.value.code == 1
         assert message in capsys.readouterr().err
+
+
+def test_clearing_up_leaves_alone_what_other_processes_write(tmp_path):
+    """Tasks of an array train blocks of one folder at once; each may be in the middle of a save."""
+    run = muscope.train(config_of(), tmp_path / "run", blocks=[1])
+    first, second = (Block(block.path, block.agents) for block in run.blocks())
+    written = {
+        "config": [run.path / ".config.json.7.tmp"],
+        "first": [first.path / ".state.safetensors.7.tmp", first.path / "checkpoints/.x.7.tmp"],
+        "second": [second.path / ".state.safetensors.7.tmp", second.path / ".metrics.jsonl.7.tmp"],
+        "run": [run.path / ".report.html.7.tmp", run.path / "cells/figure2/.x.parquet.7.tmp"],
+    }
+
+    def left():
+        return {name for name, paths in written.items() if all(p.exists() for p in paths)}
+
+    for name, lock in (
+        ("config", run.lock("config")),
+        ("first", first.training()),
+        ("second", second.training()),
+        ("run", run.lock()),
+    ):
+        for path in (path for paths in written.values() for path in paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"half")
+        with lock:
+            assert left() == set(written) - {name}
+
+
+def test_a_start_of_a_block_that_is_not_there_writes_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="no block 9"):
+        muscope.train(config_of(), tmp_path / "run", blocks=[9])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_block_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(Population, "initial", poisoned(Population.initial, [0, 1], of=0))
+    run = muscope.train(config_of(), tmp_path / "run")
+    assert run.steps() == (0, 8, 24)
+    muscope.evaluate(run, ["figure2"])
+    rows = tables.read(run.table_path("figure2")).to_pylist()
+    assert {row["agent"] for row in rows if row["return"] is None} == {0, 1}

@@ -173,8 +173,10 @@ def test_rewards_within_the_support_are_not_marked(tmp_path, capsys):
     assert "Raise" not in capsys.readouterr().err
 
 
-def poisoned(initial, agents):
-    """Populations that begin with NaN for the parameters of some agents."""
+def poisoned(initial, agents, of=None):
+    """Populations that begin with NaN for the parameters of some agents, perhaps only the one whose
+    first agent is ``of``.
+    """
 
     def poison(leaf):
         numeric = jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -184,6 +186,8 @@ def poisoned(initial, agents):
         state = initial(population)
         if not isinstance(jax.tree.leaves(state.agent)[0], jax.Array):
             return state  # Its shapes are asked for.
+        if of is not None and population.agents.start != of:
+            return state
         agent = jax.tree.map(poison, state.agent)
         return state._replace(agent=agent, average=jax.tree.map(poison, state.average))
 

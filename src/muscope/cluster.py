@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from muscope import runtime
 from muscope.config import RayConfig
-from muscope.errors import ConfigError, Interrupted, JobError, MuscopeError
+from muscope.errors import BusyError, ConfigError, Interrupted, JobError, MuscopeError
 from muscope.experiments.plans import Plan
 from muscope.jobs import FILE, Job, execute, jobs, read, write_down
 from muscope.progress import progress, say
@@ -47,8 +47,8 @@ class _Failed(NamedTuple):
     """What a worker tells of a job that raised."""
 
     reason: str
-    busy: bool
-    """Another process holds what it needs; it may be tried again."""
+    passing: bool
+    """It may go well later: another process held what it needs, or it was asked to stop."""
 
 
 def run(of: Run, plans: Sequence[Plan], options: RayConfig) -> None:
@@ -200,7 +200,7 @@ class _Driver:
 
     def _keep(self, job: Job, attempt: int, result: _Failed | Files | None) -> int:
         if isinstance(result, _Failed):
-            if result.busy:
+            if result.passing:
                 self._try_again(job, attempt, result.reason, BUSY)
             else:
                 self._fail(job, result.reason)
@@ -267,9 +267,9 @@ def _logged(path: Path, name: str) -> _Failed | None:
         job = next(job for job in jobs(of, plans) if job.name == name)
         try:
             execute(of, plans, job)
-        except MuscopeError as error:
+        except (MuscopeError, Interrupted) as error:
             print(error)
-            return _Failed(str(error), "is in use by another process" in str(error))
+            return _Failed(str(error), isinstance(error, BusyError | Interrupted))
         except Exception as error:
             traceback.print_exc()
             return _Failed(f"{type(error).__name__}: {error}".splitlines()[0], False)

@@ -30,6 +30,10 @@ class RunError(MuscopeError):
     """A run directory that is missing, busy, or belongs to other settings."""
 
 
+class BusyError(RunError):
+    """Another process holds what is needed; the same may work later."""
+
+
 class CheckpointError(MuscopeError):
     """A checkpoint that is missing, torn, or not one of ours."""
 

@@ -33,6 +33,11 @@ class Trained(Folder):
     def checkpoint_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:08d}.safetensors"
 
+    def unfinished(self, what: str) -> list[Path]:
+        names = (self.state_path.name, self.diverged_path.name, self.metrics_path.name)
+        own = (path for name in names for path in self.path.glob(f".{name}.*.tmp"))
+        return [*own, *self.path.glob("checkpoints/.*.tmp")]
+
 
 class Block(Trained):
     """One block's directory.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from muscope.errors import RunError
+from muscope.errors import BusyError
 from muscope.storage.checkpoint import is_leftover, naming
 
 
@@ -38,32 +38,36 @@ class Folder:
         self.path = Path(path)
 
     @contextlib.contextmanager
-    def lock(self, what: str = "") -> Iterator[None]:
+    def lock(self, what: str = "", patience: float = 0.0) -> Iterator[None]:
         """Hold the directory for writing, and clear away what killed writers have left.
 
         Args:
-            what: a part of it, which is held apart from the rest and has files in the directory
-                itself and in ``checkpoints/`` only.
+            what: a part of it, which is held apart from the rest.
+            patience: seconds to wait for another process.
 
         Raises:
-            RunError: another process holds it.
+            BusyError: another process holds it.
 
         """
         # A lock of the operating system's: it ends with the process, however that ends.
         file = self.path / f".{what}{'.' * bool(what)}lock"
         with naming(file):
             try:
-                held = FileLock(file, timeout=0).acquire()
+                held = FileLock(file, timeout=patience).acquire()
             except Timeout as error:
-                raise RunError(
+                raise BusyError(
                     f"{self.path} is in use by another process; wait for it or stop it."
                 ) from error
         with held:
-            places = [self.path, self.path / "checkpoints"]
-            own = [path for place in places for path in place.glob(".*.tmp")]
-            for leftover in filter(is_leftover, own if what else self.path.rglob(".*.tmp")):
+            for leftover in filter(is_leftover, self.unfinished(what)):
                 leftover.unlink(missing_ok=True)
             yield
+
+    def unfinished(self, what: str) -> list[Path]:
+        """Unfinished writes of what is held by :meth:`lock`, and of nothing else: another process
+        may be writing the rest.
+        """
+        return list(self.path.rglob(".*.tmp"))
 
     @property
     def report_path(self) -> Path:

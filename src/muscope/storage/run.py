@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +23,10 @@ from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import holds_nothing, is_lock
 
 AnyRun = TypeVar("AnyRun", bound="Run")
+PATIENCE = 10.0
+"""Seconds to wait for another process that writes the config: tasks of an array begin at once."""
+GROWING = ("agents", "block", "steps", "checkpoints")
+"""Settings of training that say how far a run has grown."""
 
 
 class Run(Trained):
@@ -54,18 +57,17 @@ class Run(Trained):
             run = cls.open(path)
             _refuse_another(run, config)
             experiments = {**run.config.experiments, **config.experiments}
-            train = dataclasses.replace(config.train, block=run.config.train.block)
+            train = dataclasses.replace(config.train, block=run.block_size)
             run.config = dataclasses.replace(
                 config, preset=run.config.preset, experiments=experiments, train=train
             )
             return run
         if path.exists() and not holds_nothing(path):
             raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
-        size = config.train.block or config.train.agents
-        return cls(
-            path,
-            dataclasses.replace(config, train=dataclasses.replace(config.train, block=size)),
-        )
+        run = cls(path, config)
+        train = dataclasses.replace(config.train, block=run.block_size)
+        run.config = dataclasses.replace(config, train=train)
+        return run
 
     @classmethod
     def open(cls: type[AnyRun], path: str | Path) -> AnyRun:
@@ -102,7 +104,7 @@ class Run(Trained):
         made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
-            new = self.write_down()
+            new = self._write_down()
             try:
                 yield
             except BaseException:
@@ -114,54 +116,61 @@ class Run(Trained):
     def begin_part(self) -> Iterator[None]:
         """As :meth:`begin`, for a process that trains some blocks while others train the rest.
 
+        The config stays if it fails: the others go by it.
+
         Raises:
-            RunError: another process is slow to write the config.
+            BusyError: another process is slow to write the config.
 
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        for patience in reversed(range(100)):  # Many may begin at once.
-            try:
-                with self.lock("config"):
-                    self.write_down()
-                break
-            except RunError:
-                if not patience:
-                    raise
-                time.sleep(0.1)
+        self._write_down()
         yield
 
-    def write_down(self) -> bool:
+    def _write_down(self) -> bool:
         """Make ``config.json``, or note in it how far the run is to grow; whether it is new.
 
         What else was asked of an existing run is not what it was made with.
         """
-        if not (self.path / "config.json").exists():
-            self.save_config()
-            return True
-        kept = type(self).open(self.path)
-        train = self.config.train
-        grown = dataclasses.replace(
-            kept.config.train, agents=train.agents, steps=train.steps, checkpoints=train.checkpoints
-        )
-        if grown != kept.config.train:
-            kept.config = dataclasses.replace(kept.config, train=grown)
-            kept.save_config()
-        return False
+        with self.lock("config", PATIENCE):
+            if not (self.path / "config.json").exists():
+                self.save_config()
+                return True
+            kept = type(self).open(self.path)
+            train = self.config.train
+            grown = dataclasses.replace(
+                kept.config.train,
+                **{name: getattr(train, name) for name in GROWING},
+            )
+            if grown != kept.config.train:
+                kept.config = dataclasses.replace(kept.config, train=grown)
+                kept.save_config()
+            return False
+
+    def unfinished(self, what: str) -> list[Path]:
+        config = set(self.path.glob(".config.json.*.tmp"))
+        if what == "config":
+            return list(config)
+        of_blocks = {path for block in self.blocks() for path in block.unfinished(what)}
+        return [path for path in self.path.rglob(".*.tmp") if path not in config | of_blocks]
 
     def _discard(self, directory: bool) -> None:
         """Remove what the start of a training has written, and its directory if that made it."""
-        places = [place for block in self.blocks() for place in (block.path / "checkpoints",)]
-        for path in (self.path / "config.json", *(p for at in places for p in at.glob("*"))):
+        checkpoints = [block.path / "checkpoints" for block in self.blocks()]
+        folders = [*checkpoints, *(block.path for block in self.blocks()), self.path / BLOCKS]
+        for path in (self.path / "config.json", *(p for at in checkpoints for p in at.glob("*"))):
             path.unlink(missing_ok=True)
-        folders = [*places, *(block.path for block in self.blocks()), self.path / BLOCKS]
         if directory:
-            folders.append(self.path)
             for path in filter(is_lock, self.path.rglob(".*")):
                 path.unlink(missing_ok=True)
-        for folder in dict.fromkeys(folders):
+        inner = [folder for folder in folders if folder != self.path]
+        for folder in [*inner, *([self.path] if directory else [])]:
             with contextlib.suppress(OSError):  # It was never made, or holds somebody's files.
-                if folder != self.path or directory:
-                    folder.rmdir()
+                folder.rmdir()
+
+    @property
+    def block_size(self) -> int:
+        """Agents of the blocks to come: those of the first, if it was made without."""
+        return self.config.train.block or self.config.train.agents
 
     def blocks(self) -> tuple[Block, ...]:
         """Its blocks of agents, begun or to come.
@@ -170,8 +179,7 @@ class Run(Trained):
             CheckpointError: what is there cannot be read.
 
         """
-        train = self.config.train
-        return blocks(self.path, train.agents, train.block or train.agents)
+        return blocks(self.path, self.config.train.agents, self.block_size)
 
     def steps(self) -> tuple[int, ...]:
         """Training steps at which all agents have a checkpoint, sorted."""
@@ -210,9 +218,10 @@ def _refuse_another(run: Run, config: Config) -> None:
             f"{run.path} has {old.agents} agents and checkpoints {list(old.schedule)}; it can be "
             f"given more, not fewer. Choose another --out, or repeat the run's own settings."
         )
-    if new.block not in (0, old.block, old.agents) and old.block:
+    if new.block not in (0, run.block_size):
         raise RunError(
-            f"{run.path} has blocks of {old.block} agents; repeat --train.block {old.block}."
+            f"{run.path} has blocks of {run.block_size} agents; repeat --train.block "
+            f"{run.block_size}."
         )
 
 

@@ -91,6 +91,7 @@ class Watch:
         supports: of the heads, (value, reward).
         agents: their numbers.
         seen: :attr:`seen` of an earlier part of the training; none at its beginning.
+        alone: these are all agents of the run.
 
     """
 
@@ -99,7 +100,10 @@ class Watch:
         supports: tuple[Support, Support],
         agents: Sequence[int],
         seen: Mapping[str, Any] | None = None,
+        *,
+        alone: bool = True,
     ):
+        self.alone = alone
         self.value_support, self.reward_support = supports
         self.agents = list(agents)
         self.seen: dict[str, Any] = {
@@ -123,7 +127,7 @@ class Watch:
         """Take in one call's health and metrics, [P] each, and say what is new.
 
         Raises:
-            DivergedError: an observation or a reward is not finite, or no agent is left.
+            DivergedError: an observation or a reward is not finite, or no agent of the run is left.
 
         """
         for what in ("observations", "rewards"):
@@ -154,11 +158,10 @@ class Watch:
             "finite, though observations and rewards are. Likely too large a step: lower "
             "optimiser.learning_rate or optimiser.clip"
         )
-        if len(known) == len(sound):
+        if self.alone and len(known) == len(sound):
             raise DivergedError(f"training stopped: {words}")
         print(
-            f"muscope: {words}. The other {len(sound) - len(known)} go on; figures and claims "
-            "will name it.",
+            f"muscope: {words}. All others go on; figures and claims will name it.",
             file=sys.stderr,
         )
 

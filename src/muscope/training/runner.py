@@ -51,16 +51,17 @@ def train(run: Run, numbers: Sequence[int] | None = None) -> None:
         CheckpointError: the saved state is damaged or belongs to another program.
         ConfigError: there is no such block.
         DivergedError: numbers came that are not finite; see :mod:`muscope.training.health`.
-        RunError: another process is working on the run, or the state was written on other devices.
+        RunError: the state was written on other devices.
+        BusyError: another process is working on the run.
 
     """
     runtime.start()
+    blocks = run.blocks()
+    wrong = sorted(set(numbers or ()) - set(range(len(blocks))))
+    if wrong:
+        raise ConfigError(f"there is no block {wrong[0]}; the run has 0..{len(blocks) - 1}.")
+    chosen = blocks if numbers is None else [blocks[number] for number in sorted({*numbers})]
     with run.begin() if numbers is None else run.begin_part(), _stop_requests() as stop:
-        blocks = run.blocks()
-        wrong = sorted(set(numbers or ()) - set(range(len(blocks))))
-        if wrong:
-            raise ConfigError(f"there is no block {wrong[0]}; the run has 0..{len(blocks) - 1}.")
-        chosen = blocks if numbers is None else [blocks[number] for number in sorted({*numbers})]
         programs: dict[tuple[int, int], Population] = {}
         for block in chosen:
             with block.training():
@@ -147,7 +148,8 @@ class _Training:
                     f"muscope: {block.metrics_path}: {damaged} torn or damaged line(s) dropped.",
                     file=sys.stderr,
                 )
-        self.watch = Watch(population.supports(), block.agents, seen)
+        alone = len(block.agents) == run.config.train.agents
+        self.watch = Watch(population.supports(), block.agents, seen, alone=alone)
 
     def _saved(self) -> dict[str, Any] | None:
         """The header of the state to go on from, if there is one.
