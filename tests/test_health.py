@@ -13,6 +13,8 @@ from conftest import tiny_config
 from test_targets import filled
 
 import muscope
+from muscope.agent import networks
+from muscope.config import SearchConfig
 from muscope.envs.base import Transition
 from muscope.errors import CheckpointError, DivergedError, RunError
 from muscope.experiments import registry
@@ -147,6 +149,23 @@ def test_the_trial_refuses_such_an_environment_before_anything_is_written(tmp_pa
         with pytest.raises(muscope.ConfigError, match="is not finite after"):
             muscope.train(config_for(name), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("world", "figure", "column"),
+    [(NAN_REWARD, "figure2", "return"), (INF_SEEN, "figure3", "error")],
+)
+def test_numbers_that_only_an_evaluation_meets_are_in_no_mean(
+    world, figure, column, untried, tmp_path
+):
+    """Of agents that others have trained, in a world whose faults the trial did not meet."""
+    agent = networks.build(tiny_config().network, world.spec, jax.random.key(0))
+    subject = muscope.subject(agent, world, search=SearchConfig(simulations=4))
+    out = tmp_path / "mine"
+    evaluate = muscope.EvaluateConfig(episodes=4, states=16)
+    with pytest.raises(DivergedError, match=rf"{figure}.*'{column}' of agent 0 is not a finite"):
+        muscope.examine(subject, out, [figure], evaluate, {"figure3": {"sequences": 3}})
+    assert not (out / "tables" / f"{figure}.parquet").exists()
 
 
 def test_rewards_beyond_the_support_are_said_counted_and_marked(tmp_path, capsys):

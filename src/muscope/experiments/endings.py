@@ -45,11 +45,17 @@ SCHEMA = Schema(
             "that no longer exists in the true environment",
             "steps",
         ),
-        number("true_reward", "mean r there (0 from offset 0 on)", "reward"),
+        number(
+            "true_reward",
+            "mean r there (0 from offset 0 on); NaN if no sequence has a step at this offset",
+            "reward",
+            undefined=True,
+        ),
         number(
             "predicted_reward",
             "mean u there; NaN if no sequence has a step at this offset",
             "reward",
+            undefined=True,
         ),
         integer(
             "sequences", "sequences with a step at this offset, of those that end", measured=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from muscope import runtime
 from muscope.config import EvaluateConfig, to_dict
-from muscope.errors import ConfigError
+from muscope.errors import ConfigError, DivergedError
 from muscope.experiments import cost, registry
 from muscope.experiments.base import Experiment
 from muscope.experiments.lab import Block, Lab, block_size
@@ -21,6 +22,7 @@ from muscope.memory import said_if_short
 from muscope.progress import progress
 from muscope.storage import tables
 from muscope.storage.folder import Folder
+from muscope.storage.schema import Schema
 from muscope.subjects import Subject
 from muscope.version import __version__
 
@@ -124,8 +126,10 @@ def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     with progress("evaluate", total, "cell", total - left) as bar:
         for piece in pieces:
             bar.set_description(piece.experiment, refresh=False)
-            bar.update(filling.examine(piece))
-            filling.gather([piece.experiment])
+            made = filling.examine(piece)
+            if made:
+                bar.update(made)
+                filling.gather([piece.experiment])
     filling.gather()
 
 
@@ -247,6 +251,7 @@ class _Work:
             sound = schema.without(made[schema.name], block.lab.sound)
             for agent in wanted:
                 rows = sound.slice((agent - piece.agents[0]) * height, height)
+                _refuse_broken(schema, rows, agent, step)
                 path = self.folder.cell_path(schema.name, Cell(step, agent).name)
                 about = {
                     "mark": self.marks[Cell(step, agent)],
@@ -257,6 +262,7 @@ class _Work:
         self.left -= {Cell(step, agent) for agent in wanted}
         return len(wanted)
 
+    @functools.cached_property
     def _about(self) -> dict[str, str]:
         """What the tables say of themselves."""
         return {
@@ -276,7 +282,7 @@ class _Work:
     def _is_whole(self) -> bool:
         """Whether the tables are there, current and undamaged."""
         written = (tables.checked(self.folder.table_path(name)) for name in self.files)
-        return all(self._about().items() <= there.items() for there in written)
+        return all(self._about.items() <= there.items() for there in written)
 
     def gather(self) -> None:
         """Put the tables together, once all cells are there."""
@@ -294,8 +300,25 @@ class _Work:
                 "diverged": json.dumps(diverged, sort_keys=True),
                 "devices": " and ".join(sorted({there.get("devices", "") for there in seen})),
             }
-            about = {**self._about(), **found}
+            about = {**self._about, **found}
             tables.write(self.folder.table_path(name), pa.concat_tables(parts), about)
+
+
+def _refuse_broken(schema: Schema, rows: pa.Table, agent: int, step: int) -> None:
+    """Raise for numbers that no mean should leave out in silence.
+
+    Raises:
+        DivergedError: one is not finite, and its column does not say that it may be undefined.
+
+    """
+    column = schema.broken(rows)
+    if column is not None:
+        raise DivergedError(
+            f"{schema.name}, training step {step}: '{column}' of agent {agent} is not a finite "
+            "number, so the environment or the agent gave one that is not; mend it. Other cells "
+            "are kept. (Where NaN means that nothing was observed, the column says so: "
+            "number(..., undefined=True).)"
+        )
 
 
 def _rows_per_agent(made: Any, name: str, block: Block) -> int:

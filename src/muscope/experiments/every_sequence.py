@@ -76,6 +76,7 @@ STATES_SCHEMA = Schema(
             "spearman",
             "rank correlation of probability and error over its sequences (ties get mean ranks); "
             "NaN where all errors or all probabilities are equal",
+            undefined=True,
         ),
         number("spread", "standard deviation of the true values over its sequences", "return"),
         number(

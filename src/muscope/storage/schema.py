@@ -24,6 +24,8 @@ class Column:
     """Empty for numbers without one: counts, probabilities, names."""
     measured: bool = False
     """Whether it is a result, which an agent that diverged does not have: null there."""
+    undefined: bool = False
+    """Whether NaN is a result too: nothing was observed.  Elsewhere NaN is an error."""
 
     def field(self) -> pa.Field:
         """The Arrow field, with meaning and unit as its metadata."""
@@ -36,9 +38,13 @@ def integer(name: str, meaning: str, unit: str = "", measured: bool = False) -> 
     return Column(name, pa.int64(), meaning, unit, measured)
 
 
-def number(name: str, meaning: str, unit: str = "", measured: bool = True) -> Column:
-    """A column of real numbers: results, unless it is not ``measured``."""
-    return Column(name, pa.float64(), meaning, unit, measured)
+def number(
+    name: str, meaning: str, unit: str = "", measured: bool = True, undefined: bool = False
+) -> Column:
+    """A column of real numbers: results, unless it is not ``measured``; NaN only if it may be
+    ``undefined``.
+    """
+    return Column(name, pa.float64(), meaning, unit, measured, undefined)
 
 
 def text(name: str, meaning: str) -> Column:
@@ -83,6 +89,15 @@ class Schema:
                 values = pc.if_else(broken, pa.scalar(None, column.type), rows[column.name])
                 rows = rows.set_column(i, rows.schema.field(i), values)
         return rows
+
+    def broken(self, rows: pa.Table) -> str | None:
+        """The first column with a number that is not finite where one must be; nulls may be."""
+        for column in self.columns:
+            if column.undefined or not pa.types.is_floating(column.type):
+                continue
+            if not pc.all(pc.is_finite(rows[column.name]), min_count=0).as_py():
+                return column.name
+        return None
 
     def arrow(self) -> pa.Schema:
         """As Arrow has it, the settings' columns not included."""
