@@ -51,8 +51,8 @@ def before_writing(
         check_environment(envs.make(to_train.environment))
         check_training(to_train)
         if not roomy:
-            size = to_train.train.block or to_train.train.agents
-            Population(to_train, agents=range(size)).refuse_what_does_not_fit()
+            block = range(to_train.train.block_size)
+            Population(to_train, agents=block).refuse_what_does_not_fit()
     elif subject is not None:
         _refuse_unready(subject, plans)
     if subject is not None:

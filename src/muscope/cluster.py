@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from muscope import runtime
 from muscope.config import RayConfig
 from muscope.errors import BusyError, ConfigError, Interrupted, JobError, MuscopeError
@@ -88,7 +90,7 @@ def _ray(options: RayConfig) -> Iterator[Any]:
     names = ("XLA_FLAGS", "MUSCOPE_CACHE", "JAX_PLATFORMS", "PYTHONPATH")
     env = {name: os.environ[name] for name in names if name in os.environ}
     # The bits depend on how many devices share the agents, so workers have as many as this process.
-    env["JAX_NUM_CPU_DEVICES"] = runtime.devices().split()[0]
+    env["JAX_NUM_CPU_DEVICES"] = str(len(jax.local_devices()))
     _refuse_deaf(options.address)
     more: Any = {} if options.address else {"include_dashboard": False}
     try:

@@ -71,6 +71,11 @@ class TrainConfig(Settings):
         return round(self.reanalyse_ratio * self.lanes)
 
     @property
+    def block_size(self) -> int:
+        """Agents of a block to come: all that there are, if nothing else is said."""
+        return self.block or self.agents
+
+    @property
     def schedule(self) -> tuple[int, ...]:
         """The steps that get a checkpoint, sorted, the last one being ``steps``."""
         return tuple(sorted({s for s in self.checkpoints if s <= self.steps} | {self.steps}))

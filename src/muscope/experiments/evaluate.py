@@ -16,7 +16,7 @@ from muscope.config import EvaluateConfig, to_dict
 from muscope.errors import ConfigError, DivergedError
 from muscope.experiments import cost, registry
 from muscope.experiments.base import Experiment
-from muscope.experiments.lab import Block, Lab, block_size
+from muscope.experiments.lab import Block, Lab, block_size, groups
 from muscope.experiments.plans import Plan, shared
 from muscope.memory import said_if_short
 from muscope.progress import progress
@@ -58,8 +58,7 @@ def pieces_of(
     """What is to be examined, piece by piece; known before the agents are.
 
     Agents go through all experiments of equal shared settings, which share their on-policy states,
-    before the next have their turn; never agents of two blocks at once, so that what comes out
-    for a block does not depend on the others.
+    before the next have their turn.
 
     Args:
         subject: whose agents.
@@ -70,15 +69,10 @@ def pieces_of(
     found = []
     for evaluate in dict.fromkeys(plan.evaluate for plan in plans):
         alike = [plan for plan in plans if plan.evaluate == evaluate]
-        for block in subject.blocks if blocks is None else blocks:
-            size = block_size(len(block), evaluate.agents_at_once)
-            for first in range(block.start, block.stop, size):
-                agents = range(first, min(first + size, block.stop))
-                found += [
-                    Piece(plan.experiment.name, step, agents)
-                    for plan in alike
-                    for step in plan.steps
-                ]
+        for agents, _ in groups(blocks or subject.blocks, evaluate.agents_at_once):
+            found += [
+                Piece(plan.experiment.name, step, agents) for plan in alike for step in plan.steps
+            ]
     return found
 
 

@@ -77,6 +77,35 @@ def block_size(
     return -(-min(wanted, population) // count) * count
 
 
+class Group(NamedTuple):
+    """Agents that are examined in one call."""
+
+    agents: range
+    size: int
+    """How many the call takes: the last agent fills it up, so that one compiled program serves all
+    groups of a block."""
+
+
+def groups(
+    blocks: Sequence[range], wanted: int = 0, size_of: Callable[[int, int], int] = block_size
+) -> list[Group]:
+    """All agents, group by group; never agents of two blocks at once, so that what comes out for a
+    block does not depend on the others.
+
+    Args:
+        blocks: the subject's, or some of them.
+        wanted: ``evaluate.agents_at_once``.
+        size_of: how many a call takes of a block of so many, if so many are wanted.
+
+    """
+    found = []
+    for block in blocks:
+        size = size_of(len(block), wanted)
+        for first in range(block.start, block.stop, size):
+            found.append(Group(range(first, min(first + size, block.stop)), size))
+    return found
+
+
 class Lab:
     """A subject on the bench.
 

@@ -17,7 +17,7 @@ from muscope import runtime
 from muscope.config import Config
 from muscope.envs.registry import label
 from muscope.experiments import cost, memory, registry
-from muscope.experiments.lab import block_size
+from muscope.experiments.lab import block_size, groups
 from muscope.experiments.plans import Plan
 from muscope.experiments.plans import plan as plans_of
 from muscope.forecast import devices
@@ -52,7 +52,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """Training, or an experiment."""
+    """Training, an experiment, or what experiments share."""
 
     name: str
     works: list[Work] | None
@@ -64,6 +64,8 @@ class Stage:
     """All games played to the time limit."""
     first_use: Compiling
     """Of its programs that no stage before it has used."""
+    shared: bool = False
+    """Whether it is no job of its own: the first job of some agents that needs it does it."""
 
     @property
     def cells(self) -> int:
@@ -102,7 +104,7 @@ class Forecast:
     @property
     def jobs(self) -> tuple[Job, ...]:
         """All of them, in order."""
-        return tuple(job for stage in self.stages for job in stage.jobs)
+        return tuple(job for stage in self.stages for job in stage.jobs if not stage.shared)
 
     @property
     def first_use(self) -> Compiling:
@@ -191,7 +193,7 @@ def _experiments(
     asked: list[tuple[str, list[Work] | None, Sequence[int]]] = []
     if wanted:
         played = cost.on_policy(subject, subject.config.evaluate)
-        asked.append(("on-policy episodes", played, wanted))
+        asked.append((cost.SHARED, played, wanted))
     for plan in plans:
         give = plan.experiment.work
         given = None
@@ -199,31 +201,31 @@ def _experiments(
             with registry.blamed(plan.experiment, "work"):
                 given = give(subject, plan.evaluate, plan.settings)
         asked.append((plan.experiment.name, given, plan.steps))
-    groups = list(_groups(subject, gpu))
+    together = groups(
+        subject.blocks,
+        subject.config.evaluate.agents_at_once,
+        _on_one_gpu if gpu else block_size,
+    )
     seen: set[str] = set()
     for name, works, steps in asked:
         named = [w._replace(program=w.program or name) for w in works or ()]
         fresh = [work for work in named if work.program not in seen]
         seen |= {work.program for work in named}
-        sizes = [size for _, size in groups]
+        sizes = [size for _, size in together]
         expected = math.fsum(
             rates.seconds(named, size, rates.longest_random if step == 0 else 0)
             for size in sizes
             for step in steps
         )
         most = math.fsum(rates.seconds(named, size) for size in sizes for _ in steps)
-        jobs = tuple(Job(name, agents, step) for agents, _ in groups for step in steps)
+        jobs = tuple(Job(name, agents, step) for agents, _ in together for step in steps)
         counted = None if works is None else named
-        yield Stage(name, counted, jobs, expected, most, rates.compiling(fresh))
+        first_use = rates.compiling(fresh)
+        yield Stage(name, counted, jobs, expected, most, first_use, shared=name == cost.SHARED)
 
 
-def _groups(subject: RunSubject, gpu: bool) -> Iterator[tuple[range, int]]:
-    """Agents that are examined together, and how many a call takes for them: it is filled up."""
-    for block in subject.blocks:
-        wanted = subject.config.evaluate.agents_at_once
-        size = min(wanted or len(block), len(block)) if gpu else block_size(len(block), wanted)
-        for first in range(block.start, block.stop, size):
-            yield range(first, min(first + size, block.stop)), size
+def _on_one_gpu(agents: int, wanted: int) -> int:
+    return min(wanted or agents, agents)
 
 
 def _disk(subject: RunSubject, population: Population, plans: Sequence[Plan]) -> Iterator[Part]:

@@ -76,7 +76,7 @@ def _stages(told: Forecast) -> Iterator[str]:
         known = stage.works is not None
         yield _row(
             stage.name,
-            str(len(stage.jobs)),
+            "" if stage.shared else str(len(stage.jobs)),
             number(stage.count("search")),
             number(stage.count("model")),
             number(stage.count("environment")),

@@ -334,6 +334,11 @@ def _settings(folder: Folder, made: list[Experiment]) -> list[tuple[str, Any]]:
             flat.setdefault(path, value)
 
     for experiment in made:
-        config = tables.settings_of(tables.read(folder.table_path(experiment.name)))["config"]
-        add("", json.loads(config))
+        table = tables.read(folder.table_path(experiment.name))
+        config = json.loads(tables.settings_of(table)["config"])
+        asked = asking.asked(folder, experiment)
+        if asked:  # Cells that were there already say what was asked when they were made.
+            own = experiment.settings.section
+            config |= {"evaluate": asked.evaluate, **({own: asked.settings} if own else {})}
+        add("", config)
     return list(flat.items())

@@ -57,17 +57,15 @@ class Run(Trained):
             run = cls.open(path)
             _refuse_another(run, config)
             experiments = {**run.config.experiments, **config.experiments}
-            train = dataclasses.replace(config.train, block=run.block_size)
+            train = dataclasses.replace(config.train, block=run.config.train.block_size)
             run.config = dataclasses.replace(
                 config, preset=run.config.preset, experiments=experiments, train=train
             )
             return run
         if path.exists() and not holds_nothing(path):
             raise RunError(f"{path} exists and is not a muscope run; choose another --out.")
-        run = cls(path, config)
-        train = dataclasses.replace(config.train, block=run.block_size)
-        run.config = dataclasses.replace(config, train=train)
-        return run
+        train = dataclasses.replace(config.train, block=config.train.block_size)
+        return cls(path, dataclasses.replace(config, train=train))
 
     @classmethod
     def open(cls: type[AnyRun], path: str | Path) -> AnyRun:
@@ -167,11 +165,6 @@ class Run(Trained):
             with contextlib.suppress(OSError):  # It was never made, or holds somebody's files.
                 folder.rmdir()
 
-    @property
-    def block_size(self) -> int:
-        """Agents of the blocks to come: those of the first, if it was made without."""
-        return self.config.train.block or self.config.train.agents
-
     def blocks(self) -> tuple[Block, ...]:
         """Its blocks of agents, begun or to come.
 
@@ -179,7 +172,7 @@ class Run(Trained):
             CheckpointError: what is there cannot be read.
 
         """
-        return blocks(self.path, self.config.train.agents, self.block_size)
+        return blocks(self.path, self.config.train.agents, self.config.train.block_size)
 
     def steps(self) -> tuple[int, ...]:
         """Training steps at which all agents have a checkpoint, sorted."""
@@ -218,10 +211,10 @@ def _refuse_another(run: Run, config: Config) -> None:
             f"{run.path} has {old.agents} agents and checkpoints {list(old.schedule)}; it can be "
             f"given more, not fewer. Choose another --out, or repeat the run's own settings."
         )
-    if new.block not in (0, run.block_size):
+    if new.block not in (0, old.block_size):
         raise RunError(
-            f"{run.path} has blocks of {run.block_size} agents; repeat --train.block "
-            f"{run.block_size}."
+            f"{run.path} has blocks of {old.block_size} agents; repeat --train.block "
+            f"{old.block_size}."
         )
 
 
