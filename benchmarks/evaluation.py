@@ -2,10 +2,10 @@
 
     python benchmarks/evaluation.py RUN [--step STEP]
 
-One call of each experiment for one block of the run's agents at one checkpoint (the last by
+One call of each experiment for one bench of the run's agents at one checkpoint (the last by
 default), timed twice: the first call compiles, or finds its
 program in the compilation cache; the second is the cost.  A cell is one
-agent, so seconds are divided by the agents of the block.  Then Figures 3 and 4 again with one
+agent, so seconds are divided by the agents of the bench.  Then Figures 3 and 4 again with one
 setting doubled at a time.  Nothing is written to the run.
 """
 
@@ -19,22 +19,22 @@ from typing import Any
 from muscope import open_run, runtime
 from muscope.config import EvaluateConfig
 from muscope.experiments import registry
-from muscope.experiments.lab import Lab, block_size
+from muscope.experiments.lab import Lab, group_size
 from muscope.experiments.plans import Plan, plan
 from muscope.subjects import Subject
 
 
 def seconds(subject: Subject, evaluate: EvaluateConfig, made: Plan) -> tuple[float, float]:
     """Seconds that the first call adds, and seconds per cell."""
-    lab, size = Lab(subject, evaluate), block_size(subject.agents)
+    lab, size = Lab(subject, evaluate), group_size(subject.agents)
     (step,) = made.steps
     times = []
     for _ in range(2):
-        block = lab.block([i % subject.agents for i in range(size)])
+        bench = lab.bench([i % subject.agents for i in range(size)])
         if made.experiment.name != "figure2":
-            block.on_policy(step)  # Its time belongs to Figure 2.
+            bench.on_policy(step)  # Its time belongs to Figure 2.
         begin = time.perf_counter()
-        made.experiment.run(block, made.settings, step)
+        made.experiment.run(bench, made.settings, step)
         times.append(time.perf_counter() - begin)
     return times[0] - times[1], times[1] / size
 
@@ -53,7 +53,7 @@ def main() -> None:
     for of_one in given.values():
         if "checkpoints" in of_one:
             of_one["checkpoints"] = [step]
-    print(f"{subject.environment_name}, step {step}, {block_size(subject.agents)} agents at once")
+    print(f"{subject.environment_name}, step {step}, {group_size(subject.agents)} agents at once")
     print(f"{'experiment':<12}{'setting':<26}{'first s':>10}{'s per cell':>12}")
 
     def row(name: str, setting: str, states: int = 0, **changes: Any) -> None:

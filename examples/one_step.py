@@ -43,10 +43,10 @@ def errors(scope, agent, states, *, count):
     return jnp.mean(jax.vmap(at)(jax.tree.map(lambda x: x[:count], states)), axis=0)
 
 
-def run(block, settings, step):
-    states = block.on_policy(step).states
-    error = block.call(errors, block.at(step), states, count=settings.states)
-    return {"one_step": block.table(SCHEMA, step, settings, action=ACTIONS, error=error)}
+def run(bench, settings, step):
+    states = bench.on_policy(step).states
+    error = bench.call(errors, bench.at(step), states, count=settings.states)
+    return {"one_step": bench.table(SCHEMA, step, settings, action=ACTIONS, error=error)}
 
 
 def plot(tables):

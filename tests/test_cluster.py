@@ -147,10 +147,10 @@ import dataclasses
 from muscope.experiments import online_return
 
 
-def run(block, settings, step):
-    if step == 8 and 0 in block.agents:
+def run(bench, settings, step):
+    if step == 8 and 0 in bench.agents:
         raise ValueError("eight is no good")
-    return {"mine": online_return.run(block, settings, step)["figure2"]}
+    return {"mine": online_return.run(bench, settings, step)["figure2"]}
 
 
 SCHEMA = dataclasses.replace(online_return.SCHEMA, name="mine")

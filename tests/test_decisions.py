@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
 from tabular import NEXT, REWARD, TabularMDP, TabularState, perfect_agent
-from value_error_by_hand import GAMMA, HORIZON, block_of
+from value_error_by_hand import GAMMA, HORIZON, bench_of
 
 from muscope.evaluation.decisions import action_values, best_value, value_of
 from muscope.experiments import decisions
@@ -95,9 +95,9 @@ def test_the_correlation_is_of_the_error_with_what_the_learned_model_loses():
 def test_the_table_knows_a_biased_models_error():
     """Along any H actions it is the bias's discounted sum."""
     bias = 0.25
-    block = block_of([perfect_agent(reward=REWARD + bias)], temperature=1.0)
+    bench = bench_of([perfect_agent(reward=REWARD + bias)], temperature=1.0)
     settings = Deciding(simulations=6, horizon=HORIZON, q_horizon=5, sequences=4)
-    given = decisions.run(block, settings, 0)
+    given = decisions.run(bench, settings, 0)
     table = given["decisions"]
     whole = bias * np.sum(GAMMA ** np.arange(HORIZON))
     np.testing.assert_allclose(table["model_error"], whole, atol=2e-3)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from markupsafe import escape
-from value_error_by_hand import GAMMA, HORIZON, block_of, decode
+from value_error_by_hand import GAMMA, HORIZON, bench_of, decode
 
 import muscope
 from muscope.agent import TrueModel
@@ -27,7 +27,7 @@ from muscope.experiments import (
     registry,
 )
 from muscope.experiments import plans as asking
-from muscope.experiments.lab import block_size
+from muscope.experiments.lab import group_size
 from muscope.reporting import page as pages
 from muscope.storage import tables
 from muscope.storage.folder import is_lock
@@ -40,11 +40,11 @@ EXPERIMENTS = registry.everything()
 def test_the_true_environment_as_a_learned_model_has_no_error_anywhere(bias):
     """Cart Pole through all of Figures 3 to 5; a constant bias gives its discounted sum."""
     agent = TrueModel(CartPole(), decode, reward_bias=bias)
-    block = block_of([agent, agent], 1.0, environment=CartPole())
+    bench = bench_of([agent, agent], 1.0, environment=CartPole())
     expected = bias * np.cumsum(GAMMA ** np.arange(HORIZON))
 
     def rows(experiment, **settings):
-        made = experiment.EXPERIMENT.run(block, experiment.EXPERIMENT.settings(**settings), 4)
+        made = experiment.EXPERIMENT.run(bench, experiment.EXPERIMENT.settings(**settings), 4)
         return made[experiment.EXPERIMENT.name]
 
     errors = rows(own_policy, sequences=8)["error"]
@@ -62,12 +62,12 @@ def test_the_true_environment_as_a_learned_model_has_no_error_anywhere(bias):
     )
 
 
-def test_blocks_fill_all_devices():
+def test_groups_fill_all_devices():
     two = jax.local_devices()
-    assert [block_size(n, 0, two) for n in (1, 2, 3, 4, 30)] == [1, 2, 4, 4, 8]
-    assert block_size(30, 1, two) == 1
-    assert block_size(30, 3, two) == 4
-    assert block_size(30, 0, two[:1]) == 4
+    assert [group_size(n, 0, two) for n in (1, 2, 3, 4, 30)] == [1, 2, 4, 4, 8]
+    assert group_size(30, 1, two) == 1
+    assert group_size(30, 3, two) == 4
+    assert group_size(30, 0, two[:1]) == 4
 
 
 @pytest.fixture(scope="module")

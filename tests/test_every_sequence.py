@@ -7,7 +7,7 @@ from value_error_by_hand import (
     GAMMA,
     HORIZON,
     WRONG,
-    block_of,
+    bench_of,
     by_hand,
     policy_table,
     random_agent,
@@ -23,8 +23,8 @@ POWERS = GAMMA ** np.arange(HORIZON)
 
 
 @pytest.fixture(scope="module")
-def block():
-    return block_of([random_agent(3, WRONG)], 1.0)
+def bench():
+    return bench_of([random_agent(3, WRONG)], 1.0)
 
 
 def enumerate_sequences(start, policy):
@@ -40,22 +40,22 @@ def enumerate_sequences(start, policy):
 
 
 @pytest.fixture(scope="module")
-def exact(block):
+def exact(bench):
     """Probabilities [M, S], true and predicted rewards and ended flags [M, S, h]."""
     agent = random_agent(3, WRONG)
-    starts = np.asarray(block.on_policy(0).states.index[0])
-    policy = policy_table(block, agent, 1.0)
+    starts = np.asarray(bench.on_policy(0).states.index[0])
+    policy = policy_table(bench, agent, 1.0)
     every = [list(enumerate_sequences(start, policy)) for start in starts]
     return tuple(np.array([[s[i] for s in state] for state in every]) for i in range(4))
 
 
-def test_every_sequence_has_its_closed_form(block, exact):
+def test_every_sequence_has_its_closed_form(bench, exact):
     probability, true, predicted, ended = exact
-    scored = block.call(
+    scored = bench.call(
         score_agent,
-        block.at(0),
-        block.on_policy(0).states,
-        block.keys(0, every_sequence.STREAM),
+        bench.at(0),
+        bench.on_policy(0).states,
+        bench.keys(0, every_sequence.STREAM),
         shared=(1.0,),
         horizon=HORIZON,
     )
@@ -73,10 +73,10 @@ def test_every_sequence_has_its_closed_form(block, exact):
     np.testing.assert_allclose(np.exp(scored.log_probability[0]), probability, atol=1e-5)
 
 
-def test_its_tables_are_means_of_them(block, exact):
+def test_its_tables_are_means_of_them(bench, exact):
     probability, true, predicted, _ = exact
     error, value = np.abs((POWERS * (predicted - true)).sum(-1)), (POWERS * true).sum(-1)
-    made = every_sequence.run(block, AllSequences(horizon=HORIZON), 0)
+    made = every_sequence.run(bench, AllSequences(horizon=HORIZON), 0)
     ranks = made["figure4"].slice(0, 2**HORIZON)
     order = np.argsort(probability, axis=1)
     np.testing.assert_allclose(

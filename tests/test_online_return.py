@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tabular import TabularMDP, TabularState, optimal_q, perfect_agent
-from value_error_by_hand import COLD, WRONG, block_of, random_agent
+from value_error_by_hand import COLD, WRONG, bench_of, random_agent
 
 from muscope import statistics
 from muscope.config import SearchConfig
@@ -58,9 +58,9 @@ def test_mcts_with_a_perfect_model_collects_the_optimal_return():
 
 def test_rows_are_both_policies_episodes_agent_by_agent():
     """Agents' rows stand together, MCTS first, and are those of the on-policy episodes."""
-    block = block_of([random_agent(0, WRONG)], COLD)
-    table = online_return.run(block, OnlineReturn(), 0)["figure2"]
-    scores = block.on_policy(0).scores
+    bench = bench_of([random_agent(0, WRONG)], COLD)
+    table = online_return.run(bench, OnlineReturn(), 0)["figure2"]
+    scores = bench.on_policy(0).scores
     assert table.num_rows == 2 * 2 * 8
     for agent in (0, 1):
         mcts, prior = (table.slice(16 * agent + first, 8) for first in (0, 8))
@@ -84,8 +84,8 @@ def test_the_figure_is_a_pure_function_of_the_table():
                     row = (agent, step, policy, episode, score, 1, 1.0)
                     for name, value in zip(SCHEMA.names, row, strict=True):
                         columns[name].append(value)
-    block = block_of([random_agent(0, WRONG)], COLD)
-    settings = row_settings(block.subject, block.evaluate, OnlineReturn())
+    bench = bench_of([random_agent(0, WRONG)], COLD)
+    settings = row_settings(bench.subject, bench.evaluate, OnlineReturn())
     table = tables.make(SCHEMA, columns, settings)
     steps, points = statistics.curve(table, "return", "step", policy="mcts")
     assert [(s, x.mean, x.standard_error, x.n) for s, x in zip(steps, points, strict=True)] == [

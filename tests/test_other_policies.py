@@ -8,7 +8,7 @@ from value_error_by_hand import (
     COLD,
     HORIZON,
     WRONG,
-    block_of,
+    bench_of,
     closed_form,
     greedy_table,
     random_agent,
@@ -24,12 +24,12 @@ def test_it_is_its_closed_form_and_its_diagonal_is_figure_3():
     """Two checkpoints with other models and other deterministic policies."""
     models = [WRONG, REWARD + 0.1]
     agents = [random_agent(4, models[0]), random_agent(5, models[1])]
-    block = block_of(agents, COLD)
-    actions_of = [greedy_table(block, agent) for agent in agents]
+    bench = bench_of(agents, COLD)
+    actions_of = [greedy_table(bench, agent) for agent in agents]
     assert (actions_of[0] != actions_of[1]).any()
     for x in (0, 1):
-        table = other_policies.run(block, OtherPolicies(sequences=8), 4 * x)["figure5"]
-        starts = np.asarray(block.on_policy(4 * x).states.index[0])
+        table = other_policies.run(bench, OtherPolicies(sequences=8), 4 * x)["figure5"]
+        starts = np.asarray(bench.on_policy(4 * x).states.index[0])
         for y in (0, 1):
             expected = np.mean(
                 [abs(closed_form(s, walk(s, actions_of[y]), models[x])[-1]) for s in starts]
@@ -37,7 +37,7 @@ def test_it_is_its_closed_form_and_its_diagonal_is_figure_3():
             row = table.to_pylist()[y]
             assert (row["agent"], row["model_step"], row["policy_step"]) == (0, 4 * x, 4 * y)
             assert row["error"] == pytest.approx(expected, abs=5e-4)
-        own = own_policy.run(block, OwnPolicy(sequences=8), 4 * x)["figure3"]
+        own = own_policy.run(bench, OwnPolicy(sequences=8), 4 * x)["figure3"]
         assert table.to_pylist()[x]["error"] == own.to_pylist()[HORIZON - 1]["error"]
 
 
@@ -47,8 +47,8 @@ def test_a_tied_diagonal_is_not_the_minimum():
 
 
 def test_the_matrix_has_models_in_rows_whatever_the_tables_order():
-    block = block_of([random_agent(4, WRONG), random_agent(5, REWARD + 0.1)], COLD)
-    parts = [other_policies.run(block, OtherPolicies(sequences=2), step) for step in (4, 0)]
+    bench = bench_of([random_agent(4, WRONG), random_agent(5, REWARD + 0.1)], COLD)
+    parts = [other_policies.run(bench, OtherPolicies(sequences=2), step) for step in (4, 0)]
     late, early = (part["figure5"] for part in parts)
     steps, errors = other_policies.matrices(pa.concat_tables([late, early]))
     assert steps == [0, 4]

@@ -8,7 +8,7 @@ from value_error_by_hand import (
     GAMMA,
     HORIZON,
     WRONG,
-    block_of,
+    bench_of,
     by_hand,
     closed_form,
     greedy_table,
@@ -23,11 +23,11 @@ from muscope.experiments.own_policy import OwnPolicy
 
 def test_it_is_its_closed_form_for_a_deterministic_policy():
     agent = random_agent(0, WRONG)
-    block = block_of([agent], COLD)
-    table = own_policy.run(block, OwnPolicy(sequences=8), 0)["figure3"]
-    action_of = greedy_table(block, agent)
+    bench = bench_of([agent], COLD)
+    table = own_policy.run(bench, OwnPolicy(sequences=8), 0)["figure3"]
+    action_of = greedy_table(bench, agent)
     for i in (0, 1):
-        starts = np.asarray(block.on_policy(0).states.index[i])
+        starts = np.asarray(bench.on_policy(0).states.index[i])
         errors = np.array([np.abs(closed_form(s, walk(s, action_of), WRONG)) for s in starts])
         rows = table.slice(i * HORIZON, HORIZON)
         assert rows["agent"].to_pylist() == [i] * HORIZON
@@ -47,9 +47,9 @@ def test_it_is_its_closed_form_for_a_deterministic_policy():
         np.testing.assert_allclose(rows["spread"], 0.0, atol=1e-5)
 
 
-def expectations(block, agent, start, temperature, reward):
+def expectations(bench, agent, start, temperature, reward):
     """E[v - v_hat] and E|v - v_hat| at h over all sequences, by Equation 6."""
-    policy = policy_table(block, agent, temperature)
+    policy = policy_table(bench, agent, temperature)
     mean, absolute = 0.0, 0.0
     for number in range(2**HORIZON):
         actions = [(number >> bit) & 1 for bit in range(HORIZON)]
@@ -66,10 +66,10 @@ def expectations(block, agent, start, temperature, reward):
 def test_it_converges_to_the_exact_expectation():
     """A stochastic policy: Definition 2 and Definition 1 within Monte Carlo error."""
     agent = random_agent(1, WRONG)
-    block = block_of([agent], 1.0, states=5)
-    row = own_policy.run(block, OwnPolicy(sequences=4000), 0)["figure3"].to_pylist()[HORIZON - 1]
-    starts = np.asarray(block.on_policy(0).states.index[0])
-    exact = [expectations(block, agent, s, 1.0, WRONG) for s in starts]
+    bench = bench_of([agent], 1.0, states=5)
+    row = own_policy.run(bench, OwnPolicy(sequences=4000), 0)["figure3"].to_pylist()[HORIZON - 1]
+    starts = np.asarray(bench.on_policy(0).states.index[0])
+    exact = [expectations(bench, agent, s, 1.0, WRONG) for s in starts]
     assert 0 < row["standard_error"] < 0.05
     assert row["error"] == pytest.approx(
         np.mean([abs(mean) for mean, _ in exact]), abs=3 * row["standard_error"]
@@ -83,7 +83,7 @@ def test_it_converges_to_the_exact_expectation():
 def test_twice_the_states_and_sequences_move_it_within_its_errors():
     agent = random_agent(2, WRONG)
     a, b = (
-        own_policy.run(block_of([agent], 1.0, states=states), OwnPolicy(sequences=4 * states), 0)[
+        own_policy.run(bench_of([agent], 1.0, states=states), OwnPolicy(sequences=4 * states), 0)[
             "figure3"
         ].to_pylist()[HORIZON - 1]
         for states in (16, 32)
@@ -95,6 +95,6 @@ def test_twice_the_states_and_sequences_move_it_within_its_errors():
 
 
 def test_the_horizon_is_k_unless_it_is_set():
-    block = block_of([random_agent(0, WRONG)], COLD)
-    table = own_policy.run(block, OwnPolicy(sequences=1, horizon=2), 0)["figure3"]
+    bench = bench_of([random_agent(0, WRONG)], COLD)
+    table = own_policy.run(bench, OwnPolicy(sequences=1, horizon=2), 0)["figure3"]
     assert table["horizon"].to_pylist() == [1, 2] * 2

@@ -70,7 +70,7 @@ def bench():
     search = SearchConfig(simulations=5)
     subject = muscope.subject({0: agent, 8: agent}, CountingMDP(), search=search, unroll=3)
     evaluate = EvaluateConfig(episodes=2, states=3)
-    return subject, evaluate, Lab(subject, evaluate).block([0])
+    return subject, evaluate, Lab(subject, evaluate).bench([0])
 
 
 def counted(run):
@@ -82,9 +82,9 @@ def counted(run):
 
 
 def test_on_policy_episodes_are_counted(bench):
-    subject, evaluate, block = bench
+    subject, evaluate, agents = bench
     works = cost.on_policy(subject, evaluate)
-    seen = counted(lambda: jax.block_until_ready(block.on_policy(8)))
+    seen = counted(lambda: jax.block_until_ready(agents.on_policy(8)))
     assert total(works, "search") == 2 * 20
     assert {kind: total(works, kind) for kind in seen} == seen
     assert set(seen) == {"environment", "encoding", "model"}
@@ -92,15 +92,15 @@ def test_on_policy_episodes_are_counted(bench):
 
 @pytest.mark.parametrize("name", ["figure2", *SETTINGS])
 def test_an_experiments_work_is_what_it_does(bench, name):
-    subject, evaluate, block = bench
+    subject, evaluate, agents = bench
     experiment = registry.get(name)
     given = dict(SETTINGS.get(name, {}))
     settings = dataclasses.replace(
         experiment.settings(),
         **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()},
     )
-    block.on_policy(8)  # Shared; its work is not the experiment's own.
-    seen = counted(lambda: experiment.run(block, settings, 8))
+    agents.on_policy(8)  # Shared; its work is not the experiment's own.
+    seen = counted(lambda: experiment.run(agents, settings, 8))
     works = experiment.work(subject, evaluate, settings)
     if name == "figure7":  # It asks twice for the same encoding in places, which XLA does once.
         assert seen.pop("encoding") >= total(works, "encoding") > 0

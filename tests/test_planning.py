@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from value_error_by_hand import block_of, decode
+from value_error_by_hand import bench_of, decode
 
 from muscope import ConfigError, statistics
 from muscope.agent import Prediction, TrueModel
@@ -30,9 +30,9 @@ def rows():
     """Two checkpoints of two agents, episodes bounded."""
     environment = CartPole()
     agent = TrueModel(environment, decode, lean)
-    block = block_of([agent, agent], temperature=1.0, environment=environment)
+    bench = bench_of([agent, agent], temperature=1.0, environment=environment)
     settings = Planning(simulations=(1, 3), horizon=4, steps=MOVES, episodes=3)
-    parts = [planning.EXPERIMENT.run(block, settings, step)["figure7"] for step in (0, 4)]
+    parts = [planning.EXPERIMENT.run(bench, settings, step)["figure7"] for step in (0, 4)]
     return parts
 
 

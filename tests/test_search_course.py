@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from tabular import REWARD, perfect_agent
-from value_error_by_hand import GAMMA, HORIZON, block_of
+from value_error_by_hand import GAMMA, HORIZON, bench_of
 
 from muscope import statistics
 from muscope.experiments import search_course
@@ -13,15 +13,15 @@ BIAS = 0.25
 
 
 @pytest.fixture(scope="module")
-def block():
+def bench():
     """A perfect model, and at step 4 one whose every reward is too high."""
     agents = [perfect_agent(), perfect_agent(reward=REWARD + BIAS)]
-    return block_of(agents, temperature=1.0)
+    return bench_of(agents, temperature=1.0)
 
 
 @pytest.mark.parametrize(("step", "bias"), [(0, 0.0), (4, BIAS)])
-def test_errors_along_the_search_are_the_biass_sum(block, step, bias):
-    given = search_course.run(block, SearchCourse(simulations=6, horizon=HORIZON), step)
+def test_errors_along_the_search_are_the_biass_sum(bench, step, bias):
+    given = search_course.run(bench, SearchCourse(simulations=6, horizon=HORIZON), step)
     error, path, tv = (
         statistics.means(given["figure6"], name, simulations=[1, 6])
         for name in ("error", "error_tree_path", "tv")

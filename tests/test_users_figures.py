@@ -22,9 +22,9 @@ from muscope.storage.schema import AGENT, STEP, Schema, number
 
 SCHEMA = Schema(NAME, "one row per agent", (AGENT, STEP, number("entropy", "of nothing")))
 
-def run(block, settings, step):
+def run(bench, settings, step):
     RUN
-    return {NAME: block.table(SCHEMA, step, settings, entropy=np.ones((len(block.agents), 1)))}
+    return {NAME: bench.table(SCHEMA, step, settings, entropy=np.ones((len(bench.agents), 1)))}
 
 def plot(tables):
     PLOT
@@ -98,11 +98,11 @@ def test_an_error_in_run_gets_one_line_and_keeps_what_is_there(run, tmp_path, ca
         ("return {}", "did not make its table 'none_made', only []; its run must return"),
         ("return None", "did not make its table 'none_made', only a NoneType"),
         (
-            "return block.table(SCHEMA, step, settings, entropi=0)",
+            "return bench.table(SCHEMA, step, settings, entropi=0)",
             "has no column entropi; it has agent, step, entropy",
         ),
         (
-            "return block.table(SCHEMA, step, settings)",
+            "return bench.table(SCHEMA, step, settings)",
             "needs a column entropy; it was given none",
         ),
     ],

@@ -46,8 +46,8 @@ def random_agent(seed, reward):
     return perfect_agent(rng.normal(size=(5, 2)), rng.normal(size=5) + 2.0, reward)
 
 
-def block_of(agents, temperature, states=6, environment=None):
-    """A block whose checkpoint number i, at step 4 i, holds two copies of ``agents[i]``."""
+def bench_of(agents, temperature, states=6, environment=None):
+    """A bench whose checkpoint number i, at step 4 i, holds two copies of ``agents[i]``."""
     subject = muscope.subject(
         {4 * i: [agent, agent] for i, agent in enumerate(agents)},
         environment or TabularMDP(),
@@ -56,19 +56,19 @@ def block_of(agents, temperature, states=6, environment=None):
         search=SearchConfig(simulations=16, tie_noise=0.0),
         temperature=temperature,
     )
-    return Lab(subject, EvaluateConfig(episodes=8, states=states)).block((0, 1))
+    return Lab(subject, EvaluateConfig(episodes=8, states=states)).bench((0, 1))
 
 
-def policy_table(block, agent, temperature):
+def policy_table(bench, agent, temperature):
     """pi_MuZero(a | s) in each of the five states. [5, A]"""
-    scope = block.scope
+    scope = bench.scope
     states, key = TabularState(jnp.arange(5)), jax.random.key(0)
     return np.exp(behaviour_at(scope.truth, agent, states, key, scope.search, GAMMA, temperature))
 
 
-def greedy_table(block, agent):
+def greedy_table(bench, agent):
     """The deterministic pi_MuZero: its action in each of the five states."""
-    return np.argmax(policy_table(block, agent, COLD), axis=1)
+    return np.argmax(policy_table(bench, agent, COLD), axis=1)
 
 
 def walk(state, action_of):

@@ -121,7 +121,7 @@ def execute(run: Run, plans: Sequence[Plan], job: Job) -> None:
 
     """
     if job.piece is not None:
-        _bench(run.path, job.block, json.dumps(request(plans))).examine(job.piece)
+        _filling(run.path, job.block, json.dumps(request(plans))).examine(job.piece)
     elif job.experiment:
         chosen = [plan for plan in plans if plan.experiment.name == job.experiment]
         Filling(RunSubject(run), run, chosen).gather()
@@ -130,7 +130,7 @@ def execute(run: Run, plans: Sequence[Plan], job: Job) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _bench(path: Path, block: int, asked: str) -> Filling:
+def _filling(path: Path, block: int, asked: str) -> Filling:
     """A block's cells; jobs that follow each other share programs and on-policy states."""
     run = Run.open(path)
     agents = run.blocks()[block].agents

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from muscope.claims import Claim
 from muscope.config import EvaluateConfig, Settings
-from muscope.experiments.lab import Block
+from muscope.experiments.lab import Bench
 from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import Schema
@@ -68,9 +68,9 @@ class Experiment:
     title: str
     tables: tuple[Schema, ...]
     """What ``run`` fills; the first has the experiment's name."""
-    run: Callable[[Block, Any, int], Tables]
-    """Block of agents, settings, training step: the rows of one checkpoint, per table equally many
-    for each agent, in the block's order."""
+    run: Callable[[Bench, Any, int], Tables]
+    """Bench, settings, training step: the rows of one checkpoint, per table equally many
+    for each agent, in the bench's order."""
     plot: Callable[[Tables], Figure]
     """A pure function of the tables."""
     caption: Callable[[Tables], str]
@@ -90,7 +90,7 @@ class Experiment:
     check: Callable[[Subject, Any], None] = _accept
     """Raises ConfigError for settings that this subject cannot be examined with."""
     states: bool = True
-    """Whether it asks for on-policy states or episodes (:meth:`Block.on_policy`)."""
+    """Whether it asks for on-policy states or episodes (:meth:`Bench.on_policy`)."""
     across: bool = False
     """Whether a cell reads the other checkpoints too."""
     number: int | None = None
@@ -102,7 +102,7 @@ class Experiment:
 
     @property
     def stream(self) -> int:
-        """The random stream of :meth:`Block.keys`."""
+        """The random stream of :meth:`Bench.keys`."""
         return zlib.crc32(self.name.encode()) if self.number is None else self.number
 
     @property

@@ -23,7 +23,7 @@ from muscope.evaluation.decisions import AT_ONCE, PLANNERS, Decisions, decide
 from muscope.evaluation.planners import MODELS, PRIORS
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
-from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
 from muscope.experiments.search_course import in_pairs
 from muscope.room import Part
@@ -108,24 +108,24 @@ def decide_at(
     )
 
 
-def run(block: Block, settings: Deciding, step: int) -> Tables:
+def run(bench: Bench, settings: Deciding, step: int) -> Tables:
     """The decisions of all planners at one checkpoint."""
-    decisions = block.call(
+    decisions = bench.call(
         decide_at,
-        block.at(step),
-        block.on_policy(step).states,
-        block.keys(step, STREAM),
+        bench.at(step),
+        bench.on_policy(step).states,
+        bench.keys(step, STREAM),
         simulations=settings.simulations,
         horizon=settings.horizon,
         sequences=settings.sequences,
         q_horizon=settings.q_horizon,
     )
     by_planner = [
-        block.table(
+        bench.table(
             SCHEMA,
             step,
             settings,
-            state=np.arange(block.evaluate.states),
+            state=np.arange(bench.evaluate.states),
             model=np.array(model),
             prior=np.array(prior),
             improvement=np.asarray(decisions.improvement)[:, i],
@@ -138,7 +138,7 @@ def run(block: Block, settings: Deciding, step: int) -> Tables:
         )
         for i, (model, prior) in enumerate(PLANNERS)
     ]
-    return {"decisions": interleave(by_planner, len(block.agents))}
+    return {"decisions": interleave(by_planner, len(bench.agents))}
 
 
 def work(subject: Subject, evaluate: EvaluateConfig, settings: Deciding) -> list[Work]:

@@ -23,7 +23,7 @@ from muscope.envs import State
 from muscope.evaluation.endings import Profile, random_profile
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Block, Scope
+from muscope.experiments.lab import Bench, Scope
 from muscope.experiments.memory import Sizes, of_sequences
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number
@@ -100,19 +100,19 @@ def profile_agent(
     return random_profile(scope.truth, agent, states, key, scope.discount, sequences, horizon)
 
 
-def run(block: Block, settings: Endings, step: int) -> Tables:
+def run(bench: Bench, settings: Endings, step: int) -> Tables:
     """One checkpoint's model around the true ends of random action sequences."""
-    horizon = settings.horizon or block.subject.unroll
-    profile = block.call(
+    horizon = settings.horizon or bench.subject.unroll
+    profile = bench.call(
         profile_agent,
-        block.at(step),
-        block.on_policy(step).states,
-        block.keys(step, STREAM),
+        bench.at(step),
+        bench.on_policy(step).states,
+        bench.keys(step, STREAM),
         sequences=settings.sequences,
         horizon=horizon,
     )
     offsets = np.arange(-horizon, horizon)
-    return {"endings": block.table(SCHEMA, step, settings, offset=offsets, **profile._asdict())}
+    return {"endings": bench.table(SCHEMA, step, settings, offset=offsets, **profile._asdict())}
 
 
 def work(subject: Subject, evaluate: EvaluateConfig, settings: Endings) -> list[Work]:

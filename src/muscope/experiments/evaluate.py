@@ -16,7 +16,7 @@ from muscope.config import EvaluateConfig, to_dict
 from muscope.errors import ConfigError, DivergedError
 from muscope.experiments import cost, registry
 from muscope.experiments.base import Experiment
-from muscope.experiments.lab import Block, Lab, block_size, groups
+from muscope.experiments.lab import Bench, Lab, group_size, groups
 from muscope.experiments.plans import Plan, shared
 from muscope.memory import said_if_short
 from muscope.progress import progress
@@ -151,7 +151,7 @@ class Filling:
             plan.experiment.name: _Work(subject, folder, plan, self.blocks) for plan in plans
         }
         self._labs: dict[EvaluateConfig, Lab] = {}
-        self._block: tuple[Any, Block] | None = None  # the latest
+        self._bench: tuple[Any, Bench] | None = None  # the latest
 
     def pieces(self) -> list[Piece]:
         """All pieces; see :func:`pieces_of`."""
@@ -172,19 +172,19 @@ class Filling:
         work = self._work[piece.experiment]
         if not work.wanted(piece):
             return 0
-        return work.examine(self._block_of(piece, work.plan.evaluate), piece)
+        return work.examine(self._bench_of(piece, work.plan.evaluate), piece)
 
-    def _block_of(self, piece: Piece, evaluate: EvaluateConfig) -> Block:
-        """The piece's agents on the bench; the block before them is dropped."""
+    def _bench_of(self, piece: Piece, evaluate: EvaluateConfig) -> Bench:
+        """The piece's agents; the bench before theirs is dropped."""
         if evaluate not in self._labs:
             self._labs = {evaluate: Lab(self.subject, evaluate)}
-        if self._block is None or self._block[0] != (evaluate, piece.agents):
+        if self._bench is None or self._bench[0] != (evaluate, piece.agents):
             trained = len(self.subject.block_of(piece.agents[0]))
-            size = block_size(trained, evaluate.agents_at_once)
-            # The last agent fills up the block, so that one compiled program serves all.
+            size = group_size(trained, evaluate.agents_at_once)
+            # The last agent fills it up, so that one compiled program serves all.
             agents = [*piece.agents, *[piece.agents[-1]] * (size - len(piece.agents))]
-            self._block = ((evaluate, piece.agents), self._labs[evaluate].block(agents))
-        return self._block[1]
+            self._bench = ((evaluate, piece.agents), self._labs[evaluate].bench(agents))
+        return self._bench[1]
 
     def gather(self, experiments: Sequence[str] | None = None) -> None:
         """Put the tables of experiments together whose cells are all there."""
@@ -234,15 +234,15 @@ class _Work:
         """The agents of a piece whose cells are missing."""
         return [agent for agent in piece.agents if Cell(piece.step, agent) in self.left]
 
-    def examine(self, block: Block, piece: Piece) -> int:
+    def examine(self, bench: Bench, piece: Piece) -> int:
         """Compute and keep a piece's missing cells; returns how many."""
         step, wanted, experiment = piece.step, self.wanted(piece), self.plan.experiment
         short = said_if_short(f"{experiment.name} at training step {step}", LESS)
         with registry.blamed(experiment, "run"), short:
-            made = experiment.run(block, self.plan.settings, step)
+            made = experiment.run(bench, self.plan.settings, step)
         for schema in experiment.tables:
-            height = _rows_per_agent(made, schema.name, block)
-            sound = schema.without(made[schema.name], block.lab.sound)
+            height = _rows_per_agent(made, schema.name, bench)
+            sound = schema.without(made[schema.name], bench.lab.sound)
             for agent in wanted:
                 rows = sound.slice((agent - piece.agents[0]) * height, height)
                 _refuse_broken(schema, rows, agent, step)
@@ -250,7 +250,7 @@ class _Work:
                 about = {
                     "mark": self.marks[Cell(step, agent)],
                     "devices": runtime.devices(),
-                    "diverged": "" if block.lab.sound(agent, step) else "yes",
+                    "diverged": "" if bench.lab.sound(agent, step) else "yes",
                 }
                 tables.write(path, rows, about)
         self.left -= {Cell(step, agent) for agent in wanted}
@@ -315,8 +315,8 @@ def _refuse_broken(schema: Schema, rows: pa.Table, agent: int, step: int) -> Non
         )
 
 
-def _rows_per_agent(made: Any, name: str, block: Block) -> int:
-    """How many rows of a table belong to each agent of the block.
+def _rows_per_agent(made: Any, name: str, bench: Bench) -> int:
+    """How many rows of a table belong to each agent of the bench.
 
     Raises:
         ConfigError: the experiment did not make the table, or not agent by agent.
@@ -326,13 +326,13 @@ def _rows_per_agent(made: Any, name: str, block: Block) -> int:
         there = list(made) if isinstance(made, Mapping) else f"a {type(made).__name__}"
         raise ConfigError(
             f"the experiment did not make its table '{name}', only {there}; its run must return "
-            "a table of block.table by each name."
+            "a table of bench.table by each name."
         )
-    height, rest = divmod(made[name].num_rows, len(block.agents))
+    height, rest = divmod(made[name].num_rows, len(bench.agents))
     agents = made[name]["agent"].to_pylist()
-    if rest or agents != [agent for agent in block.agents for _ in range(height)]:
+    if rest or agents != [agent for agent in bench.agents for _ in range(height)]:
         raise ConfigError(
-            f"table '{name}' must have equally many rows of each agent, in the block's order."
+            f"table '{name}' must have equally many rows of each agent, in the bench's order."
         )
     return height
 

@@ -28,7 +28,7 @@ from muscope.evaluation.sequences import (
 )
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Block, Scope
+from muscope.experiments.lab import Bench, Scope
 from muscope.experiments.memory import Sizes
 from muscope.room import Part, nbytes
 from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
@@ -114,51 +114,51 @@ def score_agent(
     )
 
 
-def run(block: Block, settings: AllSequences, step: int) -> Tables:
+def run(bench: Bench, settings: AllSequences, step: int) -> Tables:
     """One checkpoint's model on all sequences of ``figure4.horizon`` actions."""
     scored = jax.device_get(
-        block.call(
+        bench.call(
             score_agent,
-            block.at(step),
-            block.on_policy(step).states,
-            block.keys(step, STREAM),
-            shared=(block.temperature(step),),
+            bench.at(step),
+            bench.on_policy(step).states,
+            bench.keys(step, STREAM),
+            shared=(bench.temperature(step),),
             horizon=settings.horizon,
         )
     )
     return {
-        "figure4": _ranks(block, settings, step, scored),
-        "figure4_states": _states(block, settings, step, scored),
+        "figure4": _ranks(bench, settings, step, scored),
+        "figure4_states": _states(bench, settings, step, scored),
     }
 
 
-def _ranks(block: Block, settings: AllSequences, step: int, scored: EverySequence) -> pa.Table:
+def _ranks(bench: Bench, settings: AllSequences, step: int, scored: EverySequence) -> pa.Table:
     """The main table, from arrays [B, M, S]."""
     curves = [
-        ranked(EverySequence(*(x[i] for x in scored)), [block.evaluate.seed, step, agent])
-        for i, agent in enumerate(block.agents)
+        ranked(EverySequence(*(x[i] for x in scored)), [bench.evaluate.seed, step, agent])
+        for i, agent in enumerate(bench.agents)
     ]
-    return block.table(
+    return bench.table(
         SCHEMA,
         step,
         settings,
         rank=np.arange(scored.error.shape[-1]),
         **{name: np.stack([curve[name] for curve in curves]) for name in curves[0]},
         horizon=settings.horizon,
-        n_states=block.evaluate.states,
-        temperature=block.temperature(step),
+        n_states=bench.evaluate.states,
+        temperature=bench.temperature(step),
     )
 
 
-def _states(block: Block, settings: AllSequences, step: int, scored: EverySequence) -> pa.Table:
+def _states(bench: Bench, settings: AllSequences, step: int, scored: EverySequence) -> pa.Table:
     """The table of states, from arrays [B, M, S]."""
     probability = np.exp(np.asarray(scored.log_probability, np.float64))
     likely = np.sum(probability * scored.error, axis=-1)
-    return block.table(
+    return bench.table(
         STATES_SCHEMA,
         step,
         settings,
-        state=np.arange(block.evaluate.states),
+        state=np.arange(bench.evaluate.states),
         spearman=statistics.spearman(np.asarray(scored.log_probability), np.asarray(scored.error)),
         spread=np.std(scored.value, axis=-1),
         likely_error=likely / np.sum(probability, axis=-1),

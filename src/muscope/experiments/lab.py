@@ -1,7 +1,7 @@
-"""The bench that experiments work at: a subject, its compiled programs, and blocks of its agents.
+"""Where experiments work: a lab has a subject and its programs, a bench some of its agents.
 
-A *block* is as many agents as one call of a compiled program takes.  It holds what experiments
-share (on-policy states), and is dropped when its turn is over.
+A *bench* has as many agents, all of one block, as one call of a compiled program takes.  It holds
+what experiments share (on-policy states), and is dropped when its turn is over.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class OnPolicy(NamedTuple):
     """Pytree of [B, M, ...]: the on-policy distribution, M states per agent."""
 
 
-def block_size(
+def group_size(
     population: int, wanted: int = 0, devices: Sequence[jax.Device] | None = None
 ) -> int:
-    """Agents in one call: a multiple of the devices that share them.
+    """Agents of a block in one call: a multiple of the devices that share them.
 
     Args:
-        population: how many agents there are.
+        population: how many agents the block has.
         wanted: ``evaluate.agents_at_once``.
         devices: this machine's by default.
 
@@ -87,7 +87,7 @@ class Group(NamedTuple):
 
 
 def groups(
-    blocks: Sequence[range], wanted: int = 0, size_of: Callable[[int, int], int] = block_size
+    blocks: Sequence[range], wanted: int = 0, size_of: Callable[[int, int], int] = group_size
 ) -> list[Group]:
     """All agents, group by group; never agents of two blocks at once, so that what comes out for a
     block does not depend on the others.
@@ -107,7 +107,7 @@ def groups(
 
 
 class Lab:
-    """A subject on the bench.
+    """A subject under examination.
 
     Attributes:
         subject: who is examined.
@@ -126,9 +126,9 @@ class Lab:
         self._finite = functools.lru_cache(maxsize=None)(self._find_finite)
         self._programs: dict[Hashable, Callable[..., Any]] = {}  # the latest last
 
-    def block(self, agents: Sequence[int]) -> Block:
+    def bench(self, agents: Sequence[int]) -> Bench:
         """Some of the agents, by their numbers."""
-        return Block(self, agents)
+        return Bench(self, agents)
 
     def sound(self, agent: int, step: int) -> bool:
         """Whether an agent's parameters at a training step are finite: it has not diverged."""
@@ -144,7 +144,7 @@ class Lab:
         return finite
 
     def program(self, of_one: Callable[..., Any], size: int, per_agent: int, static: dict) -> Any:
-        """``of_one`` compiled for ``size`` agents; see :meth:`Block.call`."""
+        """``of_one`` compiled for ``size`` agents; see :meth:`Bench.call`."""
         name = (of_one, size, per_agent, tuple(sorted(static.items())))
         if name in self._programs:
             self._programs[name] = self._programs.pop(name)
@@ -166,11 +166,11 @@ def _memory_maps() -> int:
     return maps.read_text().count("\n") if sys.platform == "linux" and maps.exists() else 0
 
 
-class Block:
+class Bench:
     """Agents that are examined together, B of them.
 
     Attributes:
-        lab: the bench.
+        lab: where it stands.
         agents: their numbers in the population.
 
     """
@@ -197,7 +197,7 @@ class Block:
         return self.lab.evaluate
 
     def at(self, step: int) -> Agent:
-        """The block's agents at a training step, [B, ...]."""
+        """Its agents at a training step, [B, ...]."""
         index = jnp.asarray(self.agents) - self._trained_with.start
         agents = self.lab.load(step, self._trained_with)
         return jax.tree.map(lambda x: jnp.asarray(x)[index], agents)
@@ -219,11 +219,11 @@ class Block:
         shared: Sequence[Any] = (),
         **static: Hashable,
     ) -> Any:
-        """Run one agent's function for the block, in one compiled program.
+        """Run one agent's function for all of them, in one compiled program.
 
         Args:
             of_one: ``of_one(scope, *per_agent, *shared, **static)`` of a single agent, a function
-                at a module's level, so that its program serves all blocks and steps.
+                at a module's level, so that its program serves all benches and steps.
             per_agent: arguments with a leading [B] axis.
             shared: arrays and numbers that are the same for all agents.
             static: what the program is compiled for: numbers of states, horizons, settings.
@@ -233,7 +233,7 @@ class Block:
         return program(*per_agent, *shared)
 
     def on_policy(self, step: int) -> OnPolicy:
-        """Episodes and states of the block's pi_MuZero at a training step."""
+        """Episodes and states of the agents' pi_MuZero at a training step."""
         if step not in self._on_policy:
             self._on_policy[step] = self.call(
                 _on_policy,

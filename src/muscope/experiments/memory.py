@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from muscope.config import EvaluateConfig
-from muscope.experiments.lab import block_size
+from muscope.experiments.lab import group_size
 from muscope.room import Part, nbytes, refuse, widest
 from muscope.search.tree import bytes_per_root
 from muscope.subjects import Subject
@@ -148,7 +148,7 @@ def _times(parts: Sequence[Part], agents: int) -> list[Part]:
 def _agents_at_once(subject: Subject, evaluate: EvaluateConfig) -> int:
     """Agents that share one memory while they are examined."""
     devices = jax.local_devices()
-    together = block_size(max(map(len, subject.blocks)), evaluate.agents_at_once)
+    together = group_size(max(map(len, subject.blocks)), evaluate.agents_at_once)
     shared = devices[0].platform == "cpu"  # CPU devices share one memory.
     used = min(together, len(devices))
     if subject.in_turn:

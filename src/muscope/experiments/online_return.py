@@ -15,7 +15,7 @@ from muscope.config import EvaluateConfig, Settings
 from muscope.evaluation.play import Scores, play, prior_policy
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
@@ -56,25 +56,25 @@ def prior_scores(scope: Scope, agent: Agent, key: Key[Array, ""]) -> Scores:
     return play(scope.environment, policy, scope.evaluate.episodes, key)
 
 
-def run(block: Block, settings: OnlineReturn, step: int) -> Tables:
+def run(bench: Bench, settings: OnlineReturn, step: int) -> Tables:
     """Episodes of both policies at one checkpoint."""
-    prior = block.call(prior_scores, block.at(step), block.keys(step, STREAM))
+    prior = bench.call(prior_scores, bench.at(step), bench.keys(step, STREAM))
     parts = [
-        block.table(
+        bench.table(
             SCHEMA,
             step,
             settings,
             policy=policy,
-            episode=np.arange(block.evaluate.episodes),
+            episode=np.arange(bench.evaluate.episodes),
             **{"return": scores.score, "length": scores.length},
             temperature=temperature,
         )
         for policy, scores, temperature in (
-            ("mcts", block.on_policy(step).scores, block.temperature(step)),
+            ("mcts", bench.on_policy(step).scores, bench.temperature(step)),
             ("prior", prior, 1.0),
         )
     ]
-    return {"figure2": interleave(parts, len(block.agents))}
+    return {"figure2": interleave(parts, len(bench.agents))}
 
 
 def work(subject: Subject, evaluate: EvaluateConfig, settings: OnlineReturn) -> list[Work]:

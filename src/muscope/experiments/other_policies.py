@@ -21,7 +21,7 @@ from muscope.config import EvaluateConfig, Settings
 from muscope.config.base import Count, HorizonOrNone
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
-from muscope.experiments.lab import Block
+from muscope.experiments.lab import Bench
 from muscope.experiments.memory import Sizes, of_sequences
 from muscope.experiments.own_policy import STREAM, evaluate_policy, following
 from muscope.room import Part
@@ -65,19 +65,19 @@ class OtherPolicies(Settings):
     """h; 0 for K, the steps that the model was trained to look ahead."""
 
 
-def run(block: Block, settings: OtherPolicies, step: int) -> Tables:
+def run(bench: Bench, settings: OtherPolicies, step: int) -> Tables:
     """One row of the matrix: the model of ``step`` on every checkpoint's policy."""
-    horizon = settings.horizon or block.subject.unroll
-    others = every(block.subject, block.evaluate, settings)
-    states, keys = block.on_policy(step).states, block.keys(step, STREAM)
+    horizon = settings.horizon or bench.subject.unroll
+    others = every(bench.subject, bench.evaluate, settings)
+    states, keys = bench.on_policy(step).states, bench.keys(step, STREAM)
     reports = [
-        block.call(
+        bench.call(
             evaluate_policy,
-            block.at(step),
-            block.at(other),
+            bench.at(step),
+            bench.at(other),
             states,
             keys,
-            shared=(block.temperature(other),),
+            shared=(bench.temperature(other),),
             sequences=settings.sequences,
             horizon=horizon,
         )
@@ -87,7 +87,7 @@ def run(block: Block, settings: OtherPolicies, step: int) -> Tables:
         name: np.stack([np.asarray(getattr(report, name))[:, -1] for report in reports], axis=1)
         for name in MEASURES
     }
-    table = block.table(
+    table = bench.table(
         SCHEMA,
         step,
         settings,
@@ -95,9 +95,9 @@ def run(block: Block, settings: OtherPolicies, step: int) -> Tables:
         policy_step=others,
         **measures,
         horizon=horizon,
-        n_states=block.evaluate.states,
+        n_states=bench.evaluate.states,
         n_sequences=settings.sequences,
-        temperature=[block.temperature(other) for other in others],
+        temperature=[bench.temperature(other) for other in others],
     )
     return {"figure5": table}
 

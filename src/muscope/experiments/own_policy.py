@@ -18,7 +18,7 @@ from muscope.envs import State
 from muscope.evaluation.behaviour import PolicyReport, behaviour_rewards, report_on
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
-from muscope.experiments.lab import Block, Scope
+from muscope.experiments.lab import Bench, Scope
 from muscope.experiments.memory import Sizes, of_sequences
 from muscope.room import Part
 from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
@@ -105,28 +105,28 @@ def evaluate_policy(
     return report_on(rewards, scope.discount)
 
 
-def run(block: Block, settings: OwnPolicy, step: int) -> Tables:
+def run(bench: Bench, settings: OwnPolicy, step: int) -> Tables:
     """One checkpoint's model on its own behaviour policy."""
-    agents, horizon = block.at(step), settings.horizon or block.subject.unroll
-    report = block.call(
+    agents, horizon = bench.at(step), settings.horizon or bench.subject.unroll
+    report = bench.call(
         evaluate_policy,
         agents,
         agents,
-        block.on_policy(step).states,
-        block.keys(step, STREAM),
-        shared=(block.temperature(step),),
+        bench.on_policy(step).states,
+        bench.keys(step, STREAM),
+        shared=(bench.temperature(step),),
         sequences=settings.sequences,
         horizon=horizon,
     )
-    table = block.table(
+    table = bench.table(
         SCHEMA,
         step,
         settings,
         horizon=np.arange(1, horizon + 1),
         **report._asdict(),
-        n_states=block.evaluate.states,
+        n_states=bench.evaluate.states,
         n_sequences=settings.sequences,
-        temperature=block.temperature(step),
+        temperature=bench.temperature(step),
     )
     return {"figure3": table}
 

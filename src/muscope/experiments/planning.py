@@ -23,7 +23,7 @@ from muscope.evaluation.planners import MODELS, PRIORS, LeafKind, Model, Planner
 from muscope.evaluation.play import Scores
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
-from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
@@ -117,15 +117,15 @@ def play_prior(
     return prior_episodes(scope.environment, agent, key, episodes, steps)
 
 
-def run(block: Block, settings: Planning, step: int) -> Tables:
+def run(bench: Bench, settings: Planning, step: int) -> Tables:
     """All planners and baselines at one checkpoint."""
-    agents, keys = block.at(step), block.keys(0, STREAM)
-    scores = block.call(play_prior, agents, keys, episodes=settings.episodes, steps=settings.steps)
-    parts = _part_per_half(block, settings, step, scores, "none", BASELINES)
+    agents, keys = bench.at(step), bench.keys(0, STREAM)
+    scores = bench.call(play_prior, agents, keys, episodes=settings.episodes, steps=settings.steps)
+    parts = _part_per_half(bench, settings, step, scores, "none", BASELINES)
     for model in MODELS:
         for leaf in settings.leaves:
             for budget in settings.simulations:
-                scores = block.call(
+                scores = bench.call(
                     play_planner,
                     agents,
                     keys,
@@ -137,12 +137,12 @@ def run(block: Block, settings: Planning, step: int) -> Tables:
                     episodes=settings.episodes,
                     steps=settings.steps,
                 )
-                parts += _part_per_half(block, settings, step, scores, model, PRIORS, leaf, budget)
-    return {"figure7": interleave(parts, len(block.agents))}
+                parts += _part_per_half(bench, settings, step, scores, model, PRIORS, leaf, budget)
+    return {"figure7": interleave(parts, len(bench.agents))}
 
 
 def _part_per_half(
-    block: Block,
+    bench: Bench,
     settings: Planning,
     step: int,
     scores: Scores,
@@ -152,14 +152,14 @@ def _part_per_half(
     budget: int = 0,
 ) -> list[pa.Table]:
     """Rows of scores [B, 2 E], a table for each of the two priors, whose halves these are."""
-    limit = block.scope.environment.spec.time_limit
+    limit = bench.scope.environment.spec.time_limit
     halves = zip(
         np.split(np.asarray(scores.score), len(priors), axis=1),
         np.split(np.asarray(scores.length), len(priors), axis=1),
         strict=True,
     )
     return [
-        block.table(
+        bench.table(
             SCHEMA,
             step,
             settings,

@@ -22,7 +22,7 @@ from muscope.evaluation.planners import PRIORS
 from muscope.evaluation.trajectories import Course, search_course
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
-from muscope.experiments.lab import Block, Scope, interleave
+from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
@@ -88,18 +88,18 @@ def courses(
     return search_course(scope.truth, agent, states, key, search, scope.discount, horizon)
 
 
-def run(block: Block, settings: SearchCourse, step: int) -> Tables:
+def run(bench: Bench, settings: SearchCourse, step: int) -> Tables:
     """The searches of one checkpoint."""
-    course = block.call(
+    course = bench.call(
         courses,
-        block.at(step),
-        block.on_policy(step).states,
-        block.keys(step, STREAM),
+        bench.at(step),
+        bench.on_policy(step).states,
+        bench.keys(step, STREAM),
         simulations=settings.simulations,
         horizon=settings.horizon,
     )
     by_prior = [
-        block.table(
+        bench.table(
             SCHEMA,
             step,
             settings,
@@ -107,11 +107,11 @@ def run(block: Block, settings: SearchCourse, step: int) -> Tables:
             simulations=np.arange(1, settings.simulations + 1),
             **{name: np.asarray(values)[:, i] for name, values in course._asdict().items()},
             horizon=settings.horizon,
-            n_states=block.evaluate.states,
+            n_states=bench.evaluate.states,
         )
         for i, prior in enumerate(PRIORS)
     ]
-    return {"figure6": interleave(by_prior, len(block.agents))}
+    return {"figure6": interleave(by_prior, len(bench.agents))}
 
 
 def in_pairs(roots: int, simulations: int, horizon: int) -> list[Work]:

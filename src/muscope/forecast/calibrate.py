@@ -16,7 +16,7 @@ from muscope import envs, runtime
 from muscope.agent import networks
 from muscope.config import Config
 from muscope.experiments.cost import simulated
-from muscope.experiments.lab import block_size
+from muscope.experiments.lab import group_size
 from muscope.forecast.parts import Runs, form, networks_of, random_play, sizes, updating
 from muscope.forecast.rates import Compiling, Rate, Rates
 from muscope.work import Kind
@@ -72,7 +72,7 @@ class _Bench:
         self.view = envs.training_view(self.environment)
         self.in_turn = networks.in_turn(config.network, jax.default_backend())
         block = min(config.train.block or config.train.agents, config.train.agents)
-        agents = block_size(block, config.evaluate.agents_at_once)
+        agents = group_size(block, config.evaluate.agents_at_once)
         self.mesh = runtime.agents_mesh(agents)
         # Agents in turn are told from one of them.
         self.agents = self.mesh.size if self.in_turn else agents

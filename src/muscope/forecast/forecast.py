@@ -17,7 +17,7 @@ from muscope import runtime
 from muscope.config import Config
 from muscope.envs.registry import label
 from muscope.experiments import cost, memory, registry
-from muscope.experiments.lab import block_size, groups
+from muscope.experiments.lab import group_size, groups
 from muscope.experiments.plans import Plan
 from muscope.experiments.plans import plan as plans_of
 from muscope.forecast import devices
@@ -158,7 +158,7 @@ def _rates(config: Config, gpu: str, calibration: int) -> Rates:
         return devices.on_gpu(config, devices.gpu(gpu))
     if calibration:
         return calibrated(config, calibration)
-    size = block_size(config.train.agents, config.evaluate.agents_at_once)
+    size = group_size(config.train.agents, config.evaluate.agents_at_once)
     return devices.at_a_guess(config, runtime.agents_mesh(size).size)
 
 
@@ -204,7 +204,7 @@ def _experiments(
     together = groups(
         subject.blocks,
         subject.config.evaluate.agents_at_once,
-        _on_one_gpu if gpu else block_size,
+        _on_one_gpu if gpu else group_size,
     )
     seen: set[str] = set()
     for name, works, steps in asked:
