@@ -39,7 +39,7 @@ def here(tmp_path_factory):
 
 
 class Nodes:
-    """Two nodes on this machine's loopback."""
+    """A head and two nodes of one core on this machine's loopback."""
 
     def __init__(self):
         self.process = subprocess.Popen(
@@ -58,8 +58,9 @@ class Nodes:
                 return line.strip()
         raise RuntimeError("the nodes did not start")
 
-    def kill_one(self):
-        self.process.stdin.write("kill\n")
+    def kill_that_of(self, pid):
+        """Kill the node on which a process works."""
+        self.process.stdin.write(f"kill {pid}\n")
         self.process.stdin.flush()
         assert self._line() == "killed"
 
@@ -135,7 +136,7 @@ def test_a_killed_worker_is_tried_again_and_changes_no_row(long_here, nodes, tmp
 
 def test_a_killed_node_changes_no_row(long_here, nodes, tmp_path, capsys):
     path = tmp_path / "run"
-    killer = while_training(path, lambda pid: nodes.kill_one())
+    killer = while_training(path, nodes.kill_that_of)
     run = muscope.study(config_of(**LONG), path, FIGURES, RayConfig(address=nodes.address))
     killer.join()
     assert_equal_tables(run, long_here)
@@ -165,7 +166,7 @@ EXPERIMENT = dataclasses.replace(
 
 def test_a_job_that_fails_leaves_the_others_alone(here, tmp_path, capsys):
     """On a Ray that is started for the study, with files that travel through it."""
-    figure = tmp_path / "mine.py"
+    figure = tmp_path / "eight_is_no_good.py"
     figure.write_text(FAILING)
     name = registry.get(f"{figure}:EXPERIMENT").name
     path = tmp_path / "run"

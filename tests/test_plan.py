@@ -182,9 +182,9 @@ def test_every_preset_is_planned_without_running_it(environment, preset):
     assert told.stages[1].cells == train.agents * checkpoints
     assert f"{train.agents} agents, {train.steps:,} training steps" in text
     assert "a first guess, not calibrated" in text
-    for name in names:
-        assert f"\n{name}" in text
-        assert f"\n  {name}: agent" in text
+    for stage in told.stages:
+        assert f"\n{stage.name}" in text
+        assert (f"\n  {stage.name}: agent" in text) != stage.shared
 
 
 def test_the_presets_are_in_the_right_order():
