@@ -21,8 +21,9 @@ from muscope.presets import PRESETS
 from muscope.stages import resolved
 
 
-@pytest.mark.parametrize("environment", sorted(PRESETS))
-@pytest.mark.parametrize("name", ["quick", "paper"])
+@pytest.mark.parametrize(
+    ("environment", "name"), [(e, name) for e in sorted(PRESETS) for name in PRESETS[e]]
+)
 def test_presets_survive_json(environment, name):
     config = muscope.preset(environment, name)
     assert config.preset == name
@@ -30,11 +31,17 @@ def test_presets_survive_json(environment, name):
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_the_paper_preset_has_the_papers_scale():
-    train = muscope.preset("cart-pole", "paper").train
+@pytest.mark.parametrize("regime", ["paper", "strong"])
+def test_both_regimes_have_the_papers_scale(regime):
+    config = muscope.preset("cart-pole", regime)
+    train = config.train
     assert (train.agents, train.steps) == (30, 100_000)
     assert train.schedule == (0, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
-    assert muscope.preset("cart-pole", "paper").loss.unroll == 10
+    assert config.loss.unroll == 10
+    lander = muscope.preset("lunar-lander", regime)
+    assert (lander.train.agents, lander.train.steps) == (30, 1_000_000)
+    assert (lander.loss.unroll, lander.experiments["figure4"]["horizon"]) == (10, 4)
+    assert lander.experiments["figure7"]["horizon"] == 128
 
 
 @pytest.mark.parametrize(

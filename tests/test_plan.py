@@ -158,8 +158,8 @@ class Counted:
 @pytest.mark.parametrize(
     ("environment", "preset"),
     [
-        *(("cart-pole", name) for name in ("quick", "paper")),
-        *(("lunar-lander", name) for name in ("quick", "paper")),
+        *(("cart-pole", name) for name in ("quick", "paper", "strong")),
+        *(("lunar-lander", name) for name in ("quick", "paper", "strong")),
         *(("breakout", name) for name in ("quick", "gpu", "paper")),
     ],
 )

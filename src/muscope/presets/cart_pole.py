@@ -1,0 +1,121 @@
+"""Cart Pole in two regimes: the paper's likely one, and ours, which makes strong agents."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from muscope.config import (
+    Config,
+    EnvironmentConfig,
+    EvaluateConfig,
+    LossConfig,
+    NetworkConfig,
+    ReplayConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from muscope.presets.looks import looks
+
+# The paper gives no settings but K and the number of training steps.  Its agents were very likely
+# muzero-general's (docs/choices.md has the evidence), so these are that package's, from
+# games/cartpole.py at 0825bd5 where nothing else is said.
+_PAPER = Config(
+    environment=EnvironmentConfig("cart-pole", discount=0.997),  # discount
+    network=NetworkConfig(
+        width=16,  # fc_dynamics_layers and the heads' [16]
+        latent=8,  # encoding_size
+        value_limit=10.0,  # support_size
+        value_bins=21,
+        reward_limit=10.0,  # the same support
+        reward_bins=21,
+    ),
+    search=SearchConfig(
+        simulations=50,  # num_simulations
+        dirichlet_alpha=0.25,  # root_dirichlet_alpha
+        dirichlet_fraction=0.25,  # root_exploration_fraction
+    ),
+    replay=ReplayConfig(
+        # It keeps 500 games, at most 250,000 rows; all that 100K training steps are trained on
+        # are 80,000.
+        capacity=100_000,
+        start=200,  # Ours: it starts with the first game.
+        priority_exponent=0.5,  # PER_alpha
+        importance_exponent=1.0,  # replay_buffer.py divides by the probabilities themselves.
+    ),
+    loss=LossConfig(
+        unroll=10,  # Section 4.1 of the paper, and num_unroll_steps
+        n_step=50,  # td_steps
+        value_weight=1.0,  # value_loss_weight
+        unroll_weight=1.0,  # trainer.py: every unrolled step's gradient is divided by K.
+        gradient_scale=0.5,  # trainer.py: the latent state's gradient is halved at every step.
+    ),
+)
+_PAPER_TRAINING = TrainConfig(
+    # The ratio of training steps to moves played is 1.25; theirs is 1.5 (ratio), which does not
+    # divide the checkpoints' steps.
+    lanes=4,
+    updates_per_round=5,
+    batch_size=128,  # batch_size
+    # Section 2: MuZero Reanalyse.  One old position per move; muzero-general refreshes values
+    # alone.
+    reanalyse_ratio=1.0,
+    temperatures=(1.0, 0.5, 0.25),  # visit_softmax_temperature_fn
+)
+
+# Ours, by the search in docs/tuning.md.
+_STRONG = Config(
+    # Values tell a drift to the edge, hundreds of steps away, from balance.
+    environment=EnvironmentConfig("cart-pole", discount=0.999),
+    # Angles are an order of magnitude smaller than the other components.
+    network=NetworkConfig(input_scale=(0.4, 0.5, 5.0, 0.5), value_bins=81),
+    # Half of the root's prior is noise: narrow data is what stops Cart Pole agents early.
+    search=SearchConfig(simulations=50, dirichlet_alpha=1.0, dirichlet_fraction=0.5),
+    # The search reads values at unrolled latents, so those must be learned well: the
+    # gradient through the dynamics is not halved, and unrolled steps weigh more.
+    loss=LossConfig(unroll=10, n_step=10, value_weight=1.0, unroll_weight=4.0, gradient_scale=1.0),
+    replay=ReplayConfig(capacity=100_000),
+)
+_STRONG_TRAINING = TrainConfig(cold_lanes=2, reanalyse_ratio=4.0)
+
+# Section 3.1: 30 agents, 100K training steps.
+_SCALE: dict[str, Any] = {
+    "agents": 30,
+    "steps": 100_000,
+    "checkpoints": (0, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000),
+}
+_AT_SCALE = looks(
+    search=(2_000,),  # Section 4.3: Figure 6 is Cart Pole after 2,000 training steps.
+    planning=(500, 2_000, 10_000, 100_000),
+    simulations=(1, 2, 4, 8, 16, 32, 64),
+    episodes=20,
+)
+
+PRESETS: dict[str, Config] = {
+    # Two CPU cores, minutes.
+    "quick": dataclasses.replace(
+        _PAPER,
+        preset="quick",
+        replay=dataclasses.replace(_PAPER.replay, capacity=10_000),
+        train=dataclasses.replace(
+            _PAPER_TRAINING,
+            agents=8,
+            steps=10_000,
+            checkpoints=(0, 500, 1_000, 2_000, 5_000, 10_000),
+        ),
+        evaluate=EvaluateConfig(states=48),
+        experiments=looks(sequences=16, search=(2_000,), planning=(500, 2_000, 10_000)),
+    ),
+    "paper": dataclasses.replace(
+        _PAPER,
+        preset="paper",
+        train=dataclasses.replace(_PAPER_TRAINING, **_SCALE),
+        experiments=_AT_SCALE,
+    ),
+    "strong": dataclasses.replace(
+        _STRONG,
+        preset="strong",
+        train=dataclasses.replace(_STRONG_TRAINING, **_SCALE),
+        experiments=_AT_SCALE,
+    ),
+}
