@@ -13,6 +13,7 @@ from value_error_by_hand import GAMMA, WRONG, by_hand, decode
 from muscope.agent import TrueModel
 from muscope.config import SearchConfig
 from muscope.envs import CartPole
+from muscope.evaluation.distinct import ask_distinct, numbered, part_size
 from muscope.evaluation.sequences import (
     all_sequences,
     behaviour_at,
@@ -178,13 +179,57 @@ def test_the_model_is_unrolled_from_the_encoded_observation_along_the_actions():
 def test_following_a_policy_acts_on_true_states():
     """Action 0 from state 0 and 3, action 1 elsewhere: 0 -> 1 -> 1 -> 1."""
 
-    def policy(states, key):
-        return jnp.where((states.index == 0) | (states.index == 3), 0, 1)
+    def behaviour(states, key):
+        action = jnp.where((states.index == 0) | (states.index == 3), 0, 1)
+        return jnp.log(jax.nn.one_hot(action, 2))
 
     states = TabularState(jnp.array([0, 2, 3], jnp.int32))
-    actions, path = follow(TabularMDP(), policy, states, 3, jax.random.key(0))
-    np.testing.assert_array_equal(actions, [[0, 1, 1], [1, 1, 1], [0, 0, 0]])
+    actions, path = follow(TabularMDP(), behaviour, states, 2, 3, jax.random.key(0))
+    expected = np.array([[0, 1, 1], [1, 1, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(actions, np.repeat(expected[:, None], 2, axis=1))
     for i, start in enumerate((0, 2, 3)):
-        reward, ended = by_hand(start, np.asarray(actions[i]))
-        np.testing.assert_allclose(path.reward[i], reward)
-        np.testing.assert_array_equal(path.ended[i], ended)
+        reward, ended = by_hand(start, expected[i])
+        for sequence in range(2):
+            np.testing.assert_allclose(path.reward[i, sequence], reward)
+            np.testing.assert_array_equal(path.ended[i, sequence], ended)
+
+
+def test_sequences_of_one_state_are_drawn_from_the_policy_each_on_its_own():
+    def behaviour(states, key):
+        return jnp.log(jnp.where(states.index[:, None] == 0, jnp.array([0.2, 0.8]), 0.5))
+
+    states = TabularState(jnp.zeros(3, jnp.int32))
+    actions, _ = follow(TabularMDP(), behaviour, states, 2_000, 2, jax.random.key(0))
+    first = actions[..., 0].mean(axis=1)
+    np.testing.assert_allclose(first, 0.8, atol=0.04)
+    assert len(set(np.asarray(first))) == 3
+    # Both actions lead from state 0 to others, where the policy is uniform.
+    np.testing.assert_allclose(actions[..., 1].mean(axis=1), 0.5, atol=0.05)
+
+
+def test_each_class_of_equal_states_is_asked_once():
+    asked = []
+
+    def behaviour(states, key):
+        jax.debug.callback(lambda x: asked.append(np.asarray(x)), states)
+        return jnp.stack([states, -states], axis=1)
+
+    labels = jnp.asarray(np.random.default_rng(0).integers(0, 90, 1_500) * 7, jnp.int32)
+    classes = numbered(labels)
+    assert sorted(set(np.asarray(classes))) == list(range(len(set(np.asarray(labels)))))
+    logits = ask_distinct(behaviour, labels.astype(jnp.float32), classes, jax.random.key(0))
+    np.testing.assert_array_equal(logits, np.stack([labels, -labels], axis=1))
+    jax.effects_barrier()
+    assert len(asked) == 1
+    assert asked[0].size == part_size(1_500) == 94
+    assert set(asked[0]) == set(np.asarray(labels, np.float32))
+
+
+def test_classes_of_agents_side_by_side_do_not_mix():
+    classes = jnp.stack([jnp.zeros(300, jnp.int32), jnp.arange(300, dtype=jnp.int32)])
+    states = jnp.stack([jnp.full(300, 5.0), jnp.arange(300.0)])
+
+    def of_one(states, classes):
+        return ask_distinct(lambda s, k: s[:, None], states, classes, jax.random.key(0))
+
+    np.testing.assert_array_equal(jax.vmap(of_one)(states, classes)[..., 0], states)

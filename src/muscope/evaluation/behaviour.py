@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from muscope.agent import Agent
 from muscope.config import SearchConfig
 from muscope.envs import Environment, State
-from muscope.evaluation.play import muzero_policy
+from muscope.evaluation.play import muzero_behaviour
 from muscope.evaluation.value_error import (
     Rewards,
     constant,
@@ -73,13 +73,14 @@ def behaviour_rewards(
         True and predicted rewards [M, R, h].
 
     """
-    policy = muzero_policy(environment, actor, search, discount, temperature)
-    starts = jax.tree.map(lambda x: jnp.repeat(x, sequences, axis=0), states)
-    actions, path = follow(environment, policy, starts, horizon, key)
-    observations = jax.vmap(environment.observe)(starts)
-    predicted = jax.vmap(lambda o, a: predicted_rewards(model, o, a))(observations, actions)
-    flat = Rewards(path.reward, predicted, path.ended)
-    return jax.tree.map(lambda x: x.reshape(-1, sequences, *x.shape[1:]), flat)
+    behaviour = muzero_behaviour(environment, actor, search, discount, temperature)
+    actions, path = follow(environment, behaviour, states, sequences, horizon, key)
+    observations = jax.vmap(environment.observe)(states)
+
+    def predicted(observation: Array, actions: Int[Array, "R h"]) -> Float[Array, "R h"]:
+        return jax.vmap(lambda a: predicted_rewards(model, observation, a))(actions)
+
+    return Rewards(path.reward, jax.vmap(predicted)(observations, actions), path.ended)
 
 
 def report_on(rewards: Rewards, discount: float) -> PolicyReport:

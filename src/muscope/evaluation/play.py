@@ -19,6 +19,8 @@ GREEDY = 1e-5
 
 Policy = Callable[[State, Key[Array, ""]], Int[Array, "E"]]
 """States [E, ...] and a key to actions [E]."""
+Behaviour = Callable[[State, Key[Array, ""]], Float[Array, "E A"]]
+"""States [E, ...] and a key to the logits of what a policy does there."""
 
 
 class Scores(NamedTuple):
@@ -133,14 +135,30 @@ def muzero_policy(
     temperature: Float[Array, ""] | float,
 ) -> Policy:
     """pi_MuZero of Equation 1, without exploration noise."""
+    behaviour = muzero_behaviour(environment, agent, config, discount, temperature)
 
     def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
         search_key, action_key = jax.random.split(key)
-        roots = jax.vmap(lambda s: agent.represent(environment.observe(s)))(state)
-        visits = search(learned_parts(agent), roots, search_key, config, discount).visits
-        return jax.random.categorical(action_key, behaviour_logits(visits, temperature))
+        return jax.random.categorical(action_key, behaviour(state, search_key))
 
     return act
+
+
+def muzero_behaviour(
+    environment: Environment,
+    agent: Agent,
+    config: SearchConfig,
+    discount: float,
+    temperature: Float[Array, ""] | float,
+) -> Behaviour:
+    """The logits of pi_MuZero; the key breaks the search's ties."""
+
+    def logits(state: State, key: Key[Array, ""]) -> Float[Array, "E A"]:
+        roots = jax.vmap(lambda s: agent.represent(environment.observe(s)))(state)
+        visits = search(learned_parts(agent), roots, key, config, discount).visits
+        return behaviour_logits(visits, temperature)
+
+    return logits
 
 
 def prior_logits(environment: Environment, agent: Agent, states: State) -> Float[Array, "L A"]:

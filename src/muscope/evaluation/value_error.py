@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from muscope.agent import Agent
 from muscope.envs import Environment, State
-from muscope.evaluation.play import Policy
+from muscope.evaluation.distinct import ask_distinct, numbered
+from muscope.evaluation.play import Behaviour
 
 
 class TruePath(NamedTuple):
@@ -139,29 +140,46 @@ def split_at_the_end(
 
 
 def follow(
-    environment: Environment, policy: Policy, states: State, horizon: int, key: Key[Array, ""]
-) -> tuple[Int[Array, "L h"], TruePath]:
-    """Act ``horizon`` steps from every state in the true environment.
+    environment: Environment,
+    behaviour: Behaviour,
+    states: State,
+    sequences: int,
+    horizon: int,
+    key: Key[Array, ""],
+) -> tuple[Int[Array, "M R h"], TruePath]:
+    """Act ``horizon`` steps from every state in the true environment, ``sequences`` times.
+
+    Sequences of one state that have done the same so far are asked for their next action
+    together (:mod:`muscope.evaluation.distinct`), so they break the search's ties alike.
 
     Args:
         environment: the true environment.
-        policy: acts on a batch of states.
-        states: pytree of [L, ...].
+        behaviour: the policy.
+        states: pytree of [M, ...].
+        sequences: R, of each state.
         horizon: h.
         key: consumed.
 
     Returns:
-        The actions taken, one sequence per state, and what they did, [L, h]; the policy goes on in
-        a terminal state.
+        The actions taken and what they did, [M, R, h]; the policy goes on in a terminal state.
 
     """
+    count = jax.tree.leaves(states)[0].shape[0]
 
     def step(carry, key):
-        states, over = carry
-        action = policy(states, key).astype(jnp.int32)
+        states, over, classes = carry
+        ask_key, action_key = jax.random.split(key)
+        logits = ask_distinct(behaviour, states, classes, ask_key)
+        action = jax.random.categorical(action_key, logits).astype(jnp.int32)
         moved = jax.vmap(environment.step)(states, action)
-        return (moved.state, over | moved.terminated), (action, TruePath(moved.reward, over))
+        classes = numbered(classes * logits.shape[-1] + action)
+        carry = moved.state, over | moved.terminated, classes
+        return carry, (action, TruePath(moved.reward, over))
 
-    not_over = jnp.zeros(jax.tree.leaves(states)[0].shape[:1], bool)
-    _, taken = jax.lax.scan(step, (states, not_over), jax.random.split(key, horizon))
-    return jax.tree.map(jnp.transpose, taken)
+    begin = (
+        jax.tree.map(lambda x: jnp.repeat(x, sequences, axis=0), states),
+        jnp.zeros(count * sequences, bool),
+        jnp.repeat(jnp.arange(count, dtype=jnp.int32), sequences),
+    )
+    _, taken = jax.lax.scan(step, begin, jax.random.split(key, horizon))
+    return jax.tree.map(lambda x: x.T.reshape(count, sequences, horizon), taken)

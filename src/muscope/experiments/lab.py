@@ -179,7 +179,7 @@ class Bench:
         self.lab = lab
         self.agents = tuple(agents)
         self._trained_with = lab.subject.block_of(self.agents[0])
-        self._on_policy: dict[int, OnPolicy] = {}
+        self._made: dict[Hashable, Any] = {}
 
     @property
     def scope(self) -> Scope:
@@ -232,16 +232,20 @@ class Bench:
         program = self.lab.program(of_one, len(self.agents), len(per_agent), static)
         return program(*per_agent, *shared)
 
+    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, made once for all experiments that ask for this name."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
     def on_policy(self, step: int) -> OnPolicy:
         """Episodes and states of the agents' pi_MuZero at a training step."""
-        if step not in self._on_policy:
-            self._on_policy[step] = self.call(
-                _on_policy,
-                self.at(step),
-                self.keys(step, ON_POLICY),
-                shared=(self.temperature(step),),
-            )
-        return self._on_policy[step]
+
+        def make() -> OnPolicy:
+            keys, shared = self.keys(step, ON_POLICY), (self.temperature(step),)
+            return self.call(_on_policy, self.at(step), keys, shared=shared)
+
+        return self.once(("on-policy", step), make)
 
     def table(self, schema: Schema, step: int, settings: Any, **columns: Any) -> pa.Table:
         """Rows with ``agent``, ``step`` and the settings filled in.

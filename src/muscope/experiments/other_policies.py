@@ -22,8 +22,8 @@ from muscope.config.base import Count, HorizonOrNone
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Bench
-from muscope.experiments.memory import Sizes, of_sequences
-from muscope.experiments.own_policy import STREAM, evaluate_policy, following
+from muscope.experiments.memory import Sizes
+from muscope.experiments.own_policy import STREAM, following, memory_of_following, report_of
 from muscope.room import Part
 from muscope.storage.schema import AGENT, Schema, integer, number
 from muscope.subjects import Subject
@@ -69,20 +69,7 @@ def run(bench: Bench, settings: OtherPolicies, step: int) -> Tables:
     """One row of the matrix: the model of ``step`` on every checkpoint's policy."""
     horizon = settings.horizon or bench.subject.unroll
     others = every(bench.subject, bench.evaluate, settings)
-    states, keys = bench.on_policy(step).states, bench.keys(step, STREAM)
-    reports = [
-        bench.call(
-            evaluate_policy,
-            bench.at(step),
-            bench.at(other),
-            states,
-            keys,
-            shared=(bench.temperature(other),),
-            sequences=settings.sequences,
-            horizon=horizon,
-        )
-        for other in others
-    ]
+    reports = [report_of(bench, step, other, settings.sequences, horizon) for other in others]
     measures = {
         name: np.stack([np.asarray(getattr(report, name))[:, -1] for report in reports], axis=1)
         for name in MEASURES
@@ -109,10 +96,8 @@ def work(subject: Subject, evaluate: EvaluateConfig, settings: OtherPolicies) ->
 
 
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OtherPolicies) -> list[Part]:
-    """One policy after the other: all sequences at once, with a search for each."""
-    starts = evaluate.states * settings.sequences
-    horizon = settings.horizon or sizes.unroll
-    return of_sequences("figure5", starts, horizon, sizes.search())
+    """One policy after the other."""
+    return memory_of_following("figure5", sizes, evaluate, settings.sequences, settings.horizon)
 
 
 def matrices(table: pa.Table) -> tuple[list[int], Float[np.ndarray, "P X Y"]]:

@@ -16,6 +16,7 @@ from muscope.config import EvaluateConfig, Settings
 from muscope.config.base import Count, HorizonOrNone
 from muscope.envs import State
 from muscope.evaluation.behaviour import PolicyReport, behaviour_rewards, report_on
+from muscope.evaluation.distinct import part_size
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
@@ -105,19 +106,32 @@ def evaluate_policy(
     return report_on(rewards, scope.discount)
 
 
+def report_of(
+    bench: Bench, model_step: int, policy_step: int, sequences: int, horizon: int
+) -> PolicyReport:
+    """The models of one checkpoint on the policies of another, [B, h]; made once, as Figure 5's
+    diagonal is Figure 3.
+    """
+
+    def make() -> PolicyReport:
+        return bench.call(
+            evaluate_policy,
+            bench.at(model_step),
+            bench.at(policy_step),
+            bench.on_policy(model_step).states,
+            bench.keys(model_step, STREAM),
+            shared=(bench.temperature(policy_step),),
+            sequences=sequences,
+            horizon=horizon,
+        )
+
+    return bench.once(("report", model_step, policy_step, sequences, horizon), make)
+
+
 def run(bench: Bench, settings: OwnPolicy, step: int) -> Tables:
     """One checkpoint's model on its own behaviour policy."""
-    agents, horizon = bench.at(step), settings.horizon or bench.subject.unroll
-    report = bench.call(
-        evaluate_policy,
-        agents,
-        agents,
-        bench.on_policy(step).states,
-        bench.keys(step, STREAM),
-        shared=(bench.temperature(step),),
-        sequences=settings.sequences,
-        horizon=horizon,
-    )
+    horizon = settings.horizon or bench.subject.unroll
+    report = report_of(bench, step, step, settings.sequences, horizon)
     table = bench.table(
         SCHEMA,
         step,
@@ -135,13 +149,17 @@ def following(
     subject: Subject, evaluate: EvaluateConfig, sequences: int, horizon: int, policies: int = 1
 ) -> list[Work]:
     """Work of :func:`evaluate_policy`, for some policies one after the other: every state's
-    sequences are followed, with a search at every step, and scored in the model.
+    sequences are followed, with a search wherever two may differ, and scored in the model.
+    Sequences that a policy keeps together need fewer searches than are counted.
     """
     starts, horizon = evaluate.states * sequences, horizon or subject.unroll
+    actions, size = subject.environment.spec.num_actions, part_size(starts)
+    most = [min(evaluate.states * actions**k, starts) for k in range(horizon)]
+    searches = sum(-(-classes // size) for classes in most)
     followed = [
-        *searching(policies * horizon, starts, (subject.search.simulations,)),
+        *searching(policies * searches, size, (subject.search.simulations,)),
         Work("environment", policies * horizon, starts),
-        Work("encoding", policies, starts),
+        Work("encoding", policies, evaluate.states),
         Work("model", policies * horizon, starts),
     ]
     return within(followed, f"policy of {sequences} x {horizon}")
@@ -152,11 +170,19 @@ def work(subject: Subject, evaluate: EvaluateConfig, settings: OwnPolicy) -> lis
     return following(subject, evaluate, settings.sequences, settings.horizon)
 
 
+def memory_of_following(
+    name: str, sizes: Sizes, evaluate: EvaluateConfig, sequences: int, horizon: int
+) -> list[Part]:
+    """Memory of :func:`evaluate_policy`: all sequences at once, their searches in parts."""
+    starts = evaluate.states * sequences
+    searches = Part("its searches", part_size(starts) * sizes.search(), "search.simulations")
+    each = sizes.forward + sizes.place
+    return [searches, *of_sequences(name, starts, horizon or sizes.unroll, each)]
+
+
 def memory(sizes: Sizes, evaluate: EvaluateConfig, settings: OwnPolicy) -> list[Part]:
-    """All sequences at once, with a search for each."""
-    starts = evaluate.states * settings.sequences
-    horizon = settings.horizon or sizes.unroll
-    return of_sequences("figure3", starts, horizon, sizes.search())
+    """Its own policy is followed."""
+    return memory_of_following("figure3", sizes, evaluate, settings.sequences, settings.horizon)
 
 
 def plot(given: Tables) -> Figure:
