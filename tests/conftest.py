@@ -1,6 +1,7 @@
 """Shapes are checked by jaxtyping and beartype (pyproject.toml turns them on)."""
 
 import gc
+import signal
 
 import jax
 import pytest
@@ -14,6 +15,10 @@ LONG = (
     *("lunar_lander_lanes", "lunar_lander_bits", "lunar_lander_world", "breakout_run", "cluster"),
     *("examples", "planning", "damage", "surroundings", "mutations", "health", "blocks"),
 )
+
+# A suite that is started in the background is deaf to Ctrl-C, and so would be all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two simulated devices: populations are split over them as they would be over GPUs.
 jax.config.update("jax_num_cpu_devices", 2)
