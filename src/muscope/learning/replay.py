@@ -10,9 +10,9 @@ and the stack is put together when a row is drawn.  The frames' ring is longer t
 what the oldest row still needs.
 
 Sampling follows Schaul et al. (2016): P(i) ~ p_i^alpha with importance weights
-(N P(i))^-beta, scaled by their maximum in the batch.  There is no sum-tree: sums are
-recomputed from the priorities at every draw, in two levels, so rounding cannot drift,
-and a row of priority 0 is never drawn.
+(N P(i))^-beta, scaled by their maximum in the batch.  No sum-tree is kept: its
+sums are computed anew from the priorities at every draw, so rounding cannot drift, and a row of
+priority 0 is never drawn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-CHUNK = 128  # priorities summed together at the first level
+WAYS = 32  # numbers summed together, level by level
 
 
 class Rows(NamedTuple):
@@ -160,29 +160,44 @@ def draw(
     """
     length, lanes = replay.weight.shape
     weight = replay.weight.reshape(-1)
-    chunks = jnp.pad(weight, (0, -weight.shape[0] % CHUNK)).reshape(-1, CHUNK)
-    # A product with ones, because XLA's CPU backend is slow at summing many short rows.
-    chunk_weight = chunks @ jnp.ones((CHUNK,))
-    total = jnp.sum(chunk_weight)
+    levels = _sums(weight)
 
-    def draw_one(target: Float[Array, ""]) -> Int[Array, ""]:
-        chunk, before = _first_beyond(chunk_weight, target)
-        item, _ = _first_beyond(chunks[chunk], target - before)
-        return chunk * CHUNK + item
+    def draw_one(goal: Float[Array, ""]) -> Int[Array, ""]:
+        entry = jnp.int32(0)
+        for level in reversed(levels):
+            item, before = _first_beyond(level[entry], goal)
+            entry, goal = entry * WAYS + item, goal - before
+        return entry
 
+    total = jnp.sum(levels[-1])
     index = jax.vmap(draw_one)(jax.random.uniform(key, (count,)) * total)
     size = jnp.minimum(replay.written, length) * lanes
     importance = (size * weight[index] / total) ** -beta
     return index, importance / jnp.max(importance)
 
 
+def _sums(weight: Float[Array, "n"]) -> list[Float[Array, "_ ways"]]:
+    """The weights, their sums in groups of :data:`WAYS`, the sums of those, ..., up to one group;
+    each as groups.
+    """
+    levels = []
+    while True:
+        groups = jnp.pad(weight, (0, -weight.shape[0] % WAYS)).reshape(-1, WAYS)
+        levels.append(groups)
+        if len(groups) == 1:
+            return levels
+        # A product with ones, because XLA's CPU backend is slow at summing many short rows.
+        weight = groups @ jnp.ones((WAYS,))
+
+
 def _first_beyond(
-    mass: Float[Array, "n"], goal: Float[Array, ""]
+    mass: Float[Array, "ways"], goal: Float[Array, ""]
 ) -> tuple[Int[Array, ""], Float[Array, ""]]:
     """The first entry with mass at which the running sum exceeds ``goal``, and the sum
     before it.  Rounding may leave none; then the entry with most mass.
     """
-    end = jnp.cumsum(mass)
-    beyond = (end > goal) & (mass > 0)
-    entry = jnp.where(beyond.any(), jnp.argmax(beyond), jnp.argmax(mass))
-    return entry, end[entry] - mass[entry]
+    # Running sums as a product, which is faster than a scan along short rows.
+    before = mass @ jnp.triu(jnp.ones((WAYS, WAYS)), 1)
+    beyond = (before + mass > goal) & (mass > 0)
+    entry = jnp.where(beyond.any(), jnp.argmax(beyond), jnp.argmax(mass)).astype(jnp.int32)
+    return entry, before[entry]
