@@ -84,11 +84,14 @@ _SCALE: dict[str, Any] = {
     "steps": 100_000,
     "checkpoints": (0, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000),
 }
+# Errors over states are heavy-tailed, so more states rather than more sequences from each.
+_EVALUATE = EvaluateConfig(states=96)
 _AT_SCALE = looks(
+    sequences=12,
     search=(2_000,),  # Section 4.3: Figure 6 is Cart Pole after 2,000 training steps.
     planning=(500, 2_000, 10_000, 100_000),
     simulations=(1, 2, 4, 8, 16, 32, 64),
-    episodes=20,
+    episodes=10,
 )
 
 PRESETS: dict[str, Config] = {
@@ -110,12 +113,14 @@ PRESETS: dict[str, Config] = {
         _PAPER,
         preset="paper",
         train=dataclasses.replace(_PAPER_TRAINING, **_SCALE),
+        evaluate=_EVALUATE,
         experiments=_AT_SCALE,
     ),
     "strong": dataclasses.replace(
         _STRONG,
         preset="strong",
         train=dataclasses.replace(_STRONG_TRAINING, **_SCALE),
+        evaluate=_EVALUATE,
         experiments=_AT_SCALE,
     ),
 }
