@@ -17,7 +17,7 @@ NEAR = 0.05
 """As a share of the way from floor to ceiling: what is so near to the ceiling is at it."""
 WORDS = (
     "mean over the checkpoints that are not at the ceiling (there every policy compared is within "
-    f"{NEAR:.0%} of the way from the table's lowest to its highest mean return)"
+    f"{100 * NEAR:g} % of the way from the table's lowest to its highest mean return)"
 )
 """For a claim's ``statistic``."""
 
@@ -49,7 +49,7 @@ def below_ceiling(
     """The mean of a difference over the checkpoints that are not at the ceiling.
 
     Args:
-        cells: the table.
+        cells: a table with a column ``return``.
         steps: the checkpoints.
         policies: the columns that tell policies apart.
         difference: [P, steps], what the claim says to be positive.
@@ -59,8 +59,6 @@ def below_ceiling(
         AtCeiling: no checkpoint is left.
 
     """
-    if not cells.agents:
-        return Noted(difference.mean(axis=1), "")
     below = is_below(cells, policies, *compared)
     if not below.any():
         raise AtCeiling("at every checkpoint, all that is compared is at the ceiling")
@@ -70,7 +68,14 @@ def below_ceiling(
 
 
 def is_below(cells: Cells, policies: Sequence[str], *compared: np.ndarray) -> np.ndarray:
-    """Whether any of the policies compared is below the ceiling, [steps]."""
+    """Whether any of the policies compared is below the ceiling, [steps].
+
+    Args:
+        cells: the table.
+        policies: the columns that tell policies apart.
+        compared: returns [P, steps, ...], of one agent or more.
+
+    """
     lowest, highest = limits(cells, policies)
     means = np.concatenate(
         [one.reshape(*one.shape[:2], -1).mean(axis=0) for one in compared], axis=1

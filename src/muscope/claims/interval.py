@@ -98,8 +98,8 @@ def _share_below_zero(means: np.ndarray) -> float:
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """P-values corrected for their number (Holm, Scand. J. Statist. 6:65, 1979).
 
-    All verdicts at a level of 5 % together are then wrong, any one of them, in at most 5 % of
-    studies.  NaN is left as it is and does not count.
+    With verdicts at a level of 5 %, any of a study's is then a false one in at most 5 % of studies.
+    NaN is left as it is and does not count.
     """
     given = np.asarray(p, float)
     adjusted = np.full(len(given), np.nan)

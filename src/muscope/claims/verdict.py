@@ -91,6 +91,8 @@ def judge(
         for agent, step in (diverged or {}).items()
     ]
     count = len(cells.agents)
+    if not count:
+        return _unjudged(claim, count, MISSING, notes)
     try:
         found = claim.per_agent(cells)
     except MissingCell as missing:
@@ -100,11 +102,9 @@ def judge(
     values, note = found if isinstance(found, Noted) else (found, "")
     notes = [*[note] * bool(note), *notes]
     undefined = np.flatnonzero(~np.isfinite(values))
-    if len(undefined) or not count:
+    if len(undefined):
         named = ", ".join(str(cells.agents[i]) for i in undefined)
-        return _unjudged(
-            claim, count, MISSING, [*[f"undefined for agent {named}"] * bool(named), *notes]
-        )
+        return _unjudged(claim, count, MISSING, [f"undefined for agent {named}", *notes])
     estimated = interval(values, seed)
     if count < 2:
         notes.insert(0, "one agent has no interval")

@@ -51,12 +51,19 @@ def _below(cells: Cells, difference: np.ndarray, *compared: np.ndarray) -> Noted
     return below_ceiling(cells, cells.values("step"), POLICIES, difference, *compared)
 
 
-def _with_share(noted: Noted, gained: np.ndarray, of: np.ndarray, words: str) -> Noted:
-    """With a note that says which share one mean gain is of another, if that is a gain."""
-    if not of.size or of.mean() <= 0:
+def _with_share(
+    cells: Cells, noted: Noted, learned: np.ndarray, true: np.ndarray, base: np.ndarray, words: str
+) -> Noted:
+    """With a note that says which share of the true model's gain over a base the learned model
+    reaches, at the panels that the comparison is of; all [P, panels].
+    """
+    enters = ceiling.is_below(cells, POLICIES, true[..., None], learned[..., None])
+    gain = (true - base)[:, enters].mean()
+    if not gain > 0:
         return noted
-    share = f"{words} {gained.mean() / of.mean():.0%} of what it gains in the true one"
-    return noted._replace(note="; ".join([share, *[noted.note] * bool(noted.note)]))
+    share = 100 * (learned - base)[:, enters].mean() / gain
+    note = f"{words} gains {share:.0f} % of what it gains in the true one"
+    return noted._replace(note="; ".join([note, *[noted.note] * bool(noted.note)]))
 
 
 def _free_search_helps(cells: Cells) -> np.ndarray:
@@ -74,9 +81,7 @@ def _free_search_lags(cells: Cells) -> Noted:
     true, learned = (most[..., -1] for most in _both(cells, "uniform"))
     noted = _below(cells, true - learned, true, learned)
     fewest = _returns(cells, "true", "uniform", cells.positive("simulations")[:1])[..., 0]
-    return _with_share(
-        noted, learned - fewest, true - fewest, "free search in the learned model gains"
-    )
+    return _with_share(cells, noted, learned, true, fewest, "free search in the learned model")
 
 
 def _free_search_is_slow(cells: Cells) -> Noted:
@@ -107,8 +112,8 @@ def _more_simulations_help(cells: Cells) -> Noted:
 def _true_improves_more(cells: Cells) -> Noted:
     true, learned = (most[..., -1] for most in _both(cells, "policy"))
     noted, alone = _below(cells, true - learned, true, learned), _sampled_prior(cells)
-    words = "over the sampled prior, planning in the learned model gains"
-    return _with_share(noted, learned - alone, true - alone, words)
+    words = "over the sampled prior, planning in the learned model"
+    return _with_share(cells, noted, learned, true, alone, words)
 
 
 def _four(cells: Cells, least: int = 1) -> dict[tuple[str, str], np.ndarray]:
