@@ -95,7 +95,7 @@ def set_up(run, evaluate=None, **experiments):
 
 def test_a_study_has_every_table_and_picture(run, tiny):
     schemas = (
-        (online_return.SCHEMA, 2 * 3 * 2 * tiny.evaluate.episodes),
+        (online_return.SCHEMA, 2 * 3 * 3 * tiny.evaluate.episodes),
         (own_policy.SCHEMA, 2 * 3 * tiny.loss.unroll),
         (endings.SCHEMA, 2 * 3 * 2 * tiny.loss.unroll),
         (every_sequence.SCHEMA, 2 * 3 * 2 ** tiny.experiments["figure4"]["horizon"]),
@@ -116,7 +116,7 @@ def test_a_study_has_every_table_and_picture(run, tiny):
 def test_figure_2_has_every_cell(run, tiny):
     table = tables.read(run.table_path("figure2"))
     counts = table.group_by(["agent", "step", "policy"]).aggregate([([], "count_all")])
-    assert counts.num_rows == 2 * 3 * 2
+    assert counts.num_rows == 2 * 3 * 3
     assert set(counts["count_all"].to_pylist()) == {tiny.evaluate.episodes}
     row = table.to_pylist()[0]
     assert row["environment"] == "cart-pole"
@@ -184,7 +184,7 @@ def test_shared_settings_recompute_but_do_not_retrain(run, tiny):
     more = dataclasses.replace(tiny, evaluate=dataclasses.replace(tiny.evaluate, episodes=3))
     again = muscope.train(more, run.path)
     muscope.evaluate(again, ["figure2"])
-    assert tables.read(again.table_path("figure2")).num_rows == 3 * 2 * 2 * 3
+    assert tables.read(again.table_path("figure2")).num_rows == 3 * 2 * 3 * 3
     assert run.checkpoint_path(24).stat().st_mtime_ns == stamp
 
 

@@ -9,7 +9,7 @@ from value_error_by_hand import COLD, WRONG, bench_of, random_agent
 from muscope import statistics
 from muscope.config import SearchConfig
 from muscope.envs import CartPole
-from muscope.evaluation.play import GREEDY, muzero_policy, play, prior_policy
+from muscope.evaluation.play import GREEDY, muzero_policy, play, prior_logits, prior_policy
 from muscope.experiments import online_return
 from muscope.experiments.lab import row_settings
 from muscope.experiments.online_return import SCHEMA, OnlineReturn
@@ -56,21 +56,56 @@ def test_mcts_with_a_perfect_model_collects_the_optimal_return():
     assert float(scores.score.mean()) > float(uniform.score.mean())
 
 
-def test_rows_are_both_policies_episodes_agent_by_agent():
+def test_rows_are_all_policies_episodes_agent_by_agent():
     """Agents' rows stand together, MCTS first, and are those of the on-policy episodes."""
     bench = bench_of([random_agent(0, WRONG)], COLD)
     table = online_return.run(bench, OnlineReturn(), 0)["figure2"]
     scores = bench.on_policy(0).scores
-    assert table.num_rows == 2 * 2 * 8
+    assert table.num_rows == 2 * 3 * 8
     for agent in (0, 1):
-        mcts, prior = (table.slice(16 * agent + first, 8) for first in (0, 8))
-        assert mcts["agent"].to_pylist() == prior["agent"].to_pylist() == [agent] * 8
-        assert mcts["episode"].to_pylist() == prior["episode"].to_pylist() == list(range(8))
+        parts = [table.slice(24 * agent + first, 8) for first in (0, 8, 16)]
+        mcts = parts[0]
         np.testing.assert_array_equal(mcts["return"], scores.score[agent])
         np.testing.assert_array_equal(mcts["length"], scores.length[agent])
-        assert set(mcts["temperature"].to_pylist()) == {COLD}
-        assert set(prior["policy"].to_pylist()) == {"prior"}
-        assert set(prior["temperature"].to_pylist()) == {1.0}
+        for part, policy, temperature in zip(
+            parts, ("mcts", "prior", "prior_tempered"), (COLD, 1.0, COLD), strict=True
+        ):
+            assert part["agent"].to_pylist() == [agent] * 8
+            assert part["episode"].to_pylist() == list(range(8))
+            assert set(part["policy"].to_pylist()) == {policy}
+            assert set(part["temperature"].to_pylist()) == {temperature}
+
+
+def test_the_prior_keeps_its_bits_and_the_tempered_one_has_its_own_stream():
+    """The plain prior's episodes are those of its key; at T = 1 the tempered one acts alike, in
+    other episodes.
+    """
+    bench = bench_of([random_agent(3, WRONG)], 1.0)
+    table = online_return.run(bench, OnlineReturn(), 0)["figure2"]
+    agent = jax.tree.map(lambda x: x[0], bench.at(0))
+    key = bench.keys(0, online_return.STREAM)[0]
+    environment = bench.scope.environment
+    for policy, episodes_key in (
+        ("prior", key),
+        ("prior_tempered", jax.random.fold_in(key, online_return.TEMPERED)),
+    ):
+        alone = play(environment, prior_policy(environment, agent), 8, episodes_key)
+        rows = statistics.rows(table, agent=0, policy=policy)
+        np.testing.assert_array_equal(rows["return"], alone.score)
+
+
+def test_a_cold_prior_is_the_greedy_one():
+    """pi to the power of 1 / T: at a low T the likeliest action in each state, at T = 1 pi."""
+    environment, agent = TabularMDP(), random_agent(1, WRONG)
+    states = TabularState(jnp.repeat(jnp.arange(5), 2000))
+    best = np.argmax(prior_logits(environment, agent, states), axis=1)
+    np.testing.assert_array_equal(
+        prior_policy(environment, agent, COLD)(states, jax.random.key(0)), best
+    )
+    half = np.asarray(prior_policy(environment, agent, 0.5)(states, jax.random.key(0)))
+    squared = jax.nn.softmax(prior_logits(environment, agent, states)[::2000], axis=-1) ** 2
+    expected = squared[:, 1] / squared.sum(axis=1)
+    np.testing.assert_allclose(half.reshape(5, -1).mean(axis=1), expected, atol=0.05)
 
 
 def test_the_figure_is_a_pure_function_of_the_table():
@@ -78,7 +113,7 @@ def test_the_figure_is_a_pure_function_of_the_table():
     columns = {name: [] for name in SCHEMA.names}
     for agent in (0, 1):
         for step in (0, 500):
-            for policy, offset in (("mcts", 100.0), ("prior", 0.0)):
+            for policy, offset in (("mcts", 100.0), ("prior", 0.0), ("prior_tempered", 50.0)):
                 for episode in range(3):
                     score = offset + step + 10 * agent + episode - 1
                     row = (agent, step, policy, episode, score, 1, 1.0)
@@ -97,5 +132,11 @@ def test_the_figure_is_a_pure_function_of_the_table():
     assert {name: list(y) for name, y in drawn.items()} == {
         "MCTS": [105.0, 605.0],
         "policy prior": [5.0, 505.0],
+        "prior at MCTS's T": [55.0, 555.0],
     }
-    assert "over 2 agents, 3 episodes each" in online_return.caption({"figure2": table})
+    caption = online_return.caption({"figure2": table})
+    assert "over 2 agents, 3 episodes each" in caption
+    assert "Thin: the prior" in caption
+    older = {"figure2": statistics.rows(table, policy=["mcts", "prior"])}
+    assert len(online_return.plot(older).axes[0].lines) == 2
+    assert "Thin" not in online_return.caption(older)

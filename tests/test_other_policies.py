@@ -38,7 +38,8 @@ def test_it_is_its_closed_form_and_its_diagonal_is_figure_3():
             assert (row["agent"], row["model_step"], row["policy_step"]) == (0, 4 * x, 4 * y)
             assert row["error"] == pytest.approx(expected, abs=5e-4)
         own = own_policy.run(bench, OwnPolicy(sequences=8), 4 * x)["figure3"]
-        assert table.to_pylist()[x]["error"] == own.to_pylist()[HORIZON - 1]["error"]
+        for name in ("error", "squared_error", "squared_noise"):
+            assert table.to_pylist()[x][name] == own.to_pylist()[HORIZON - 1][name]
 
 
 def test_a_tied_diagonal_is_not_the_minimum():

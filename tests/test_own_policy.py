@@ -34,7 +34,9 @@ def test_it_is_its_closed_form_for_a_deterministic_policy():
         assert rows["horizon"].to_pylist() == [1, 2, 3, 4]
         np.testing.assert_allclose(rows["error"], errors.mean(0), atol=3e-4)
         np.testing.assert_allclose(rows["absolute_error"], errors.mean(0), atol=3e-4)
+        np.testing.assert_allclose(rows["squared_error"], (errors**2).mean(0), atol=2e-3)
         np.testing.assert_allclose(rows["standard_error"], 0.0, atol=1e-5)
+        np.testing.assert_allclose(rows["squared_noise"], 0.0, atol=1e-4)
         np.testing.assert_allclose(
             rows["states_error"], errors.std(0, ddof=1) / np.sqrt(len(starts)), atol=3e-4
         )
@@ -78,6 +80,10 @@ def test_it_converges_to_the_exact_expectation():
         np.mean([absolute for _, absolute in exact]), abs=3 * row["standard_error"]
     )
     assert row["absolute_error"] > row["error"] + 0.02
+    assert 0 < row["squared_noise"] < 0.1
+    assert row["squared_error"] == pytest.approx(
+        np.mean([mean**2 for mean, _ in exact]), abs=3 * row["squared_noise"]
+    )
 
 
 def test_twice_the_states_and_sequences_move_it_within_its_errors():
@@ -98,3 +104,5 @@ def test_the_horizon_is_k_unless_it_is_set():
     bench = bench_of([random_agent(0, WRONG)], COLD)
     table = own_policy.run(bench, OwnPolicy(sequences=1, horizon=2), 0)["figure3"]
     assert table["horizon"].to_pylist() == [1, 2] * 2
+    assert np.isnan(table["squared_error"]).all()  # One sequence has no halves.
+    assert np.isnan(table["squared_noise"]).all()

@@ -1,16 +1,34 @@
 """Claims as statistics over agents, each with an interval and a verdict."""
 
-from muscope.claims.cells import Cells, MissingCell
-from muscope.claims.claim import Claim
-from muscope.claims.verdict import SCHEMA, Interval, as_text, interval, judge, judge_tables, verdict
+from muscope.claims.ceiling import below_ceiling
+from muscope.claims.cells import AtCeiling, Cells, MissingCell
+from muscope.claims.claim import Claim, Noted
+from muscope.claims.interval import Interval, holm, interval
+from muscope.claims.verdict import (
+    CORRECTED,
+    SCHEMA,
+    UNJUDGED,
+    as_text,
+    correct,
+    judge,
+    judge_tables,
+    verdict,
+)
 
 __all__ = [
+    "CORRECTED",
     "SCHEMA",
+    "UNJUDGED",
+    "AtCeiling",
     "Cells",
     "Claim",
     "Interval",
     "MissingCell",
+    "Noted",
     "as_text",
+    "below_ceiling",
+    "correct",
+    "holm",
     "interval",
     "judge",
     "judge_tables",

@@ -16,6 +16,10 @@ class MissingCell(RunError):
     """A claim lacks some of its data; the message names which."""
 
 
+class AtCeiling(RunError):
+    """A claim compares policies that are all as good as any; nothing can be told from them."""
+
+
 class Cells:
     """One table, read by cell: (agent, and any other columns).
 
@@ -34,19 +38,21 @@ class Cells:
         """The different values of a column, sorted."""
         return statistics.values(self.table, column)
 
-    def positive(self, column: str = "step", least: int = 1) -> list[int]:
-        """The values above 0 of a column, sorted: trained checkpoints, budgets of simulations.
+    def positive(self, column: str = "step", least: int = 1, above: int = 0) -> list[int]:
+        """The values above 0, or above another bound, of a column, sorted: trained checkpoints,
+        budgets of simulations.
 
         Raises:
             MissingCell: there are fewer than ``least``.
 
         """
-        above = [value for value in self.values(column) if value > 0]
-        if len(above) < least:
+        found = [value for value in self.values(column) if value > above]
+        if len(found) < least:
+            values = f"{least} values" if least > 1 else "one"
             raise MissingCell(
-                f"{self.name} has {column} {above} above 0; this needs {least} values."
+                f"{self.name} has {column} {found} above {above}; this needs {values}."
             )
-        return above
+        return found
 
     def mean(
         self, column: str, where: Mapping[str, Any] | None = None, **axes: Sequence[Any]
@@ -59,9 +65,15 @@ class Cells:
             axes: columns and the values of theirs to tell apart, in order.
 
         Raises:
-            MissingCell: an agent has no row, or nothing but NaN, in some cell.
+            MissingCell: an agent has no row, or nothing but NaN, in some cell, or the table has no
+                such column.
 
         """
+        if column not in self.table.column_names:
+            raise MissingCell(
+                f"{self.name} has no column {column}: an older version made it; evaluating its "
+                "figure anew adds the column."
+            )
         table = statistics.rows(self.table, **(where or {}))
         cells = statistics.means(table, column, self.agents, **axes)
         empty = np.argwhere(np.isnan(cells))

@@ -1,91 +1,83 @@
-"""From one number per agent to an interval and a verdict."""
+"""From a claim's data to a verdict, and from an examination's tables to the table of verdicts."""
 
 from __future__ import annotations
 
+import functools
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
-from scipy.special import ndtr, stdtrit
 
 from muscope import statistics
-from muscope.claims.cells import Cells, MissingCell
-from muscope.claims.claim import Claim
+from muscope.claims.cells import AtCeiling, Cells, MissingCell
+from muscope.claims.claim import Claim, Noted
+from muscope.claims.interval import ALPHA, Interval, holm, interval
 from muscope.errors import RunError
 from muscope.storage import tables
 from muscope.storage.folder import Folder
 from muscope.storage.schema import Schema, integer, number, text
 
-LEVEL = 0.95
-RESAMPLES = 10_000
-FEW = 6
+MISSING, CANNOT_TELL = "missing", "cannot tell"
+UNJUDGED = (MISSING, CANNOT_TELL)
+"""Verdicts without numbers."""
+CORRECTED = (
+    "p is two-sided and belongs to the interval; verdicts go by p corrected for the number of "
+    "claims that are judged together (Holm's step-down, level 5 %). Intervals are not corrected. "
+    "Former readings have verdicts of their own, not corrected and not counted."
+)
+"""For readers of the verdicts."""
 SCHEMA = Schema(
     "claims",
-    "one row per claim",
+    "one row per claim and reading",
     (
-        text("claim", "number and letter"),
+        text("claim", "number and letter; 'former' after it for a former reading"),
+        text("reading", "'current', or 'former': shown beside the reading that took its place"),
         text("table", "which table it reads"),
         text("text", "what the paper says, as it is tested"),
         text("statistic", "what is computed per agent; the claim says that it is positive"),
         number("estimate", "mean over agents"),
-        number("low", "lower end of the 95 % interval over agents"),
+        number("low", "lower end of the 95 % interval over agents, not corrected"),
         number("high", "upper end of it"),
+        number(
+            "p",
+            "two-sided: the smallest alpha at which the interval leaves out 0; not below 1e-5; "
+            "NaN for a single agent",
+        ),
+        number(
+            "p_adjusted",
+            "p by Holm's step-down over the current readings that have one: the paper's claims "
+            "together, those of a user's figure together; NaN for former readings",
+        ),
         integer("n_agents", "agents that it is judged by: those that have not diverged"),
         text(
             "verdict",
-            "'holds' (low > 0), 'does not hold' (high <= 0), 'inconclusive', or 'missing'",
+            "by p_adjusted, of former readings by p: 'holds' (below 0.05, estimate above 0), 'does "
+            "not hold' (below 0.05, estimate below 0), or 'inconclusive'; 'cannot tell': all that "
+            "is compared is at the ceiling; 'missing': data are",
         ),
-        text("note", "what is missing, why there is no interval, and which agents diverged"),
+        text(
+            "note",
+            "what is missing or left out, sizes, why there is no interval, which agents diverged",
+        ),
     ),
 )
 
 
-class Interval(NamedTuple):
-    """A mean over agents with its confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-def interval(values: Float[np.ndarray, "P"], seed: int) -> Interval:
-    """Mean over agents with a seeded 95 % bootstrap interval.
-
-    The expanded percentile interval (Hesterberg, The American Statistician 69:371, 2015): the
-    plain one is too narrow for few agents, so its quantiles are moved out to make up for the
-    bootstrap's missing factor n / (n - 1) and for the normal instead of Student's t.  With
-    fewer than six agents those quantiles lie beyond what resampling can reach, and the wider
-    of it and Student's t interval is taken.  NaN bounds for a single agent.
-    """
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return Interval(mean, float("nan"), float("nan"))
-    student = -stdtrit(n - 1, (1 - LEVEL) / 2)
-    tail = float(ndtr(-np.sqrt(n / (n - 1)) * student))
-    draws = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
-    low, high = np.quantile(values[draws].mean(axis=1), [tail, 1 - tail])
-    if n < FEW:
-        reach = student * np.std(values, ddof=1) / np.sqrt(n)
-        low, high = min(low, mean - reach), max(high, mean + reach)
-    return Interval(mean, float(low), float(high))
-
-
-def verdict(estimated: Interval) -> str:
-    """'holds' if the whole interval is positive, 'does not hold' if none of it is."""
-    if estimated.low > 0:
-        return "holds"
-    if estimated.high <= 0:
-        return "does not hold"
+def verdict(estimate: float, p: float) -> str:
+    """'holds' or 'does not hold', by the side of 0 that an estimate is on, if p is small."""
+    if p < ALPHA:
+        return "holds" if estimate > 0 else "does not hold"
     return "inconclusive"
 
 
 def judge(
     claim: Claim, cells: Cells, seed: int, diverged: Mapping[str, int] | None = None
-) -> dict[str, object]:
-    """One row of the table from one claim's data; lacking data is named, never left out.
+) -> dict[str, Any]:
+    """One row of the table from one claim's data, as if it were judged alone; lacking data is
+    named, never left out.
 
     Args:
         claim: which.
@@ -99,47 +91,71 @@ def judge(
         for agent, step in (diverged or {}).items()
     ]
     count = len(cells.agents)
+    if not count:
+        return _unjudged(claim, count, MISSING, notes)
     try:
-        values = claim.per_agent(cells)
+        found = claim.per_agent(cells)
     except MissingCell as missing:
-        return _missing(claim, count, "; ".join([str(missing), *notes]))
+        return _unjudged(claim, count, MISSING, [str(missing), *notes])
+    except AtCeiling as ceiling:
+        return _unjudged(claim, count, CANNOT_TELL, [str(ceiling), *notes])
+    values, note = found if isinstance(found, Noted) else (found, "")
+    notes = [*[note] * bool(note), *notes]
     undefined = np.flatnonzero(~np.isfinite(values))
-    if len(undefined) or not count:
+    if len(undefined):
         named = ", ".join(str(cells.agents[i]) for i in undefined)
-        return _missing(
-            claim, count, "; ".join([*[f"undefined for agent {named}"] * bool(named), *notes])
-        )
+        return _unjudged(claim, count, MISSING, [f"undefined for agent {named}", *notes])
     estimated = interval(values, seed)
     if count < 2:
         notes.insert(0, "one agent has no interval")
-    return _row(claim, count, estimated, verdict(estimated), "; ".join(notes))
+    judged = verdict(estimated.estimate, estimated.p)
+    return _row(claim, count, estimated, judged, notes)
 
 
-def _missing(claim: Claim, agents: int, note: str) -> dict[str, object]:
-    return _row(claim, agents, Interval(*[float("nan")] * 3), "missing", note)
+def correct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of claims that are judged together, with p-values and verdicts corrected for their
+    number.
+    """
+    current = [row["reading"] == "current" for row in rows]
+    p = np.where(current, [row["p"] for row in rows], np.nan)
+    return [_corrected(row, float(by_all)) for row, by_all in zip(rows, holm(p), strict=True)]
+
+
+def _corrected(row: dict[str, Any], p: float) -> dict[str, Any]:
+    if row["reading"] == "former" or row["verdict"] in UNJUDGED:
+        return row
+    return {**row, "p_adjusted": p, "verdict": verdict(row["estimate"], p)}
+
+
+def _unjudged(claim: Claim, agents: int, judged: str, notes: Sequence[str]) -> dict[str, Any]:
+    return _row(claim, agents, Interval(*[float("nan")] * 4), judged, notes)
 
 
 def _row(
-    claim: Claim, agents: int, estimated: Interval, judged: str, note: str
-) -> dict[str, object]:
+    claim: Claim, agents: int, estimated: Interval, judged: str, notes: Sequence[str]
+) -> dict[str, Any]:
     return {
-        "claim": claim.name,
+        "claim": claim.label,
+        "reading": "former" if claim.former else "current",
         "table": claim.table,
         "text": claim.text,
         "statistic": claim.statistic,
         **estimated._asdict(),
+        "p_adjusted": float("nan") if claim.former else estimated.p,
         "n_agents": agents,
         "verdict": judged,
-        "note": note,
+        "note": "; ".join(notes),
     }
 
 
-def judge_tables(folder: Folder, claims: Sequence[Claim], unknown: Sequence[str] = ()) -> pa.Table:
+def judge_tables(
+    folder: Folder, families: Sequence[Sequence[Claim]], unknown: Sequence[str] = ()
+) -> pa.Table:
     """Judge claims from the tables of one examination, and write ``tables/claims.parquet``.
 
     Args:
         folder: of the examination.
-        claims: those to judge.
+        families: claims whose verdicts are corrected together: the paper's, a user's figure's.
         unknown: tables whose claims are not among them; their rows stay as they are.
 
     Raises:
@@ -152,31 +168,44 @@ def judge_tables(folder: Folder, claims: Sequence[Claim], unknown: Sequence[str]
             f"{folder.path} has no tables; 'muscope evaluate' or 'muscope examine' makes them."
         )
     settings = _settings(folder, known)
-    agents, steps, _ = tables.origin(folder.table_path(known[0]))
-    judged = []
-    for claim in sorted(claims, key=lambda c: c.place):
-        if not claim.is_about(settings["environment"]):
-            continue
-        if claim.table in known:
-            path = folder.table_path(claim.table)
-            diverged = json.loads(tables.told(path).get("diverged", "{}"))
-            sound = [agent for agent in range(agents) if str(agent) not in diverged]
-            cells = Cells(claim.table, tables.read(path), sound, steps)
-            judged.append(judge(claim, cells, settings["evaluate_seed"], diverged))
-        else:
-            note = f"no table {claim.table}; evaluating its figure makes it"
-            judged.append(_missing(claim, agents, note))
+    seed, agents = settings["evaluate_seed"], tables.origin(folder.table_path(known[0])).agents
+    data = functools.cache(lambda name: _data(folder, name))
+    placed: list[tuple[tuple[int, str, bool], dict[str, Any]]] = []
+    for family in families:
+        asked = [claim for claim in family if claim.is_about(settings["environment"])]
+        rows = [
+            judge(claim, data(claim.table)[0], seed, data(claim.table)[1])
+            if claim.table in known
+            else _untabled(claim, agents)
+            for claim in asked
+        ]
+        placed += zip((claim.place for claim in asked), correct(rows), strict=True)
+    judged = [row for _, row in sorted(placed, key=lambda at: at[0])]
     columns = {name: [row[name] for row in judged] for name in SCHEMA.names}
     table = pa.concat_tables([tables.make(SCHEMA, columns, settings), *_kept(folder, unknown)])
     tables.write(folder.table_path(SCHEMA.name), table, {})
     return table
 
 
+def _untabled(claim: Claim, agents: int) -> dict[str, Any]:
+    note = f"no table {claim.table}; evaluating its figure makes it"
+    return _unjudged(claim, agents, MISSING, [note])
+
+
+def _data(folder: Folder, name: str) -> tuple[Cells, dict[str, int]]:
+    """A table's rows of the agents that have not diverged, and those that have."""
+    table = tables.read(folder.table_path(name))
+    origin = tables.origin(folder.table_path(name))
+    diverged = json.loads(tables.metadata(table.schema).get("diverged", "{}"))
+    sound = [agent for agent in range(origin.agents) if str(agent) not in diverged]
+    return Cells(name, table, sound, origin.training_steps), diverged
+
+
 def _kept(folder: Folder, unknown: Sequence[str]) -> list[pa.Table]:
     """The rows of claims about tables that are not judged here, as they were."""
     path = folder.table_path(SCHEMA.name)
     before = tables.read(path) if unknown and path.exists() else None
-    if before is None or "table" not in before.column_names:  # Of an older version.
+    if before is None or not {*SCHEMA.names} <= {*before.column_names}:  # Of an older version.
         return []
     return [statistics.rows(before, table=unknown).replace_schema_metadata(None)]
 
@@ -197,13 +226,17 @@ def _settings(folder: Folder, known: Sequence[str]) -> dict[str, Any]:
 
 def as_text(table: pa.Table) -> str:
     """The claims as lines for a terminal."""
-    lines = [f"{'claim':<6}{'estimate':>10}  {'95 % interval':<22}{'verdict':<15}"]
+    lines = [
+        f"{'claim':<11}{'estimate':>10}  {'95 % interval':<22}{'corrected p':<13}{'verdict':<15}"
+    ]
     for row in table.to_pylist():
-        known = row["verdict"] != "missing"
+        known = row["verdict"] not in UNJUDGED
         numbers = f"{row['estimate']:>10.3g}" if known else " " * 10
         bounds = f"[{row['low']:.3g}, {row['high']:.3g}]" if known else ""
+        p = f"{row['p_adjusted']:.2g}" if known and row["reading"] == "current" else ""
         note = f" ({row['note']})" if row["note"] else ""
         lines.append(
-            f"{row['claim']:<6}{numbers}  {bounds:<22}{row['verdict']:<15}{row['text']}{note}"
+            f"{row['claim']:<11}{numbers}  {bounds:<22}{p:<13}{row['verdict']:<15}"
+            f"{row['text']}{note}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", textwrap.fill(CORRECTED, 100)])

@@ -34,6 +34,8 @@ class PolicyReport(NamedTuple):
     standard_error: Float[Array, "h"]
     states_error: Float[Array, "h"]
     absolute_error: Float[Array, "h"]
+    squared_error: Float[Array, "h"]
+    squared_noise: Float[Array, "h"]
     alive_error: Float[Array, "h"]
     ended_error: Float[Array, "h"]
     reward_error: Float[Array, "h"]
@@ -97,6 +99,8 @@ def report_on(rewards: Rewards, discount: float) -> PolicyReport:
         standard_error=jnp.mean(model.standard_error, axis=0),
         states_error=state_spread / jnp.sqrt(states) + jnp.zeros(rewards.true.shape[-1]),
         absolute_error=jnp.mean(model.absolute_error, axis=0),
+        squared_error=jnp.mean(model.squared_error, axis=0),
+        squared_noise=jnp.sqrt(jnp.sum(model.squared_variance, axis=0)) / states,
         alive_error=jnp.mean(jnp.abs(alive), axis=(0, 1)),
         ended_error=jnp.mean(jnp.abs(over), axis=(0, 1)),
         reward_error=jnp.mean(jnp.abs(rewards.true - rewards.predicted), axis=(0, 1)),

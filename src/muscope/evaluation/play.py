@@ -170,10 +170,14 @@ def prior_logits(environment: Environment, agent: Agent, states: State) -> Float
     return jax.vmap(logits_at)(states)
 
 
-def prior_policy(environment: Environment, agent: Agent) -> Policy:
-    """The policy prior: a_t ~ pi_theta(. | h_theta(s_t))."""
+def prior_policy(
+    environment: Environment, agent: Agent, temperature: Float[Array, ""] | float = 1.0
+) -> Policy:
+    """The policy prior: a_t ~ pi_theta(. | h_theta(s_t)), its probabilities to the power of
+    1 / ``temperature`` as Equation 1's visits are.
+    """
 
     def act(state: State, key: Key[Array, ""]) -> Int[Array, "E"]:
-        return jax.random.categorical(key, prior_logits(environment, agent, state))
+        return jax.random.categorical(key, prior_logits(environment, agent, state) / temperature)
 
     return act

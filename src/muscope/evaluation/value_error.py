@@ -48,6 +48,12 @@ class PolicyError(NamedTuple):
     """Monte Carlo standard error of that mean; an error well below it is not resolved."""
     absolute_error: Float[Array, "h"]
     """mean over R of |v - v_hat|: Definition 1 averaged, never less than ``error``"""
+    squared_error: Float[Array, "h"]
+    """The product of the means of v - v_hat over two halves of the R sequences.  Unbiased for the
+    square of the error that infinitely many would give, where |mean over R| is biased upward; may
+    be negative.  NaN for R = 1."""
+    squared_variance: Float[Array, "h"]
+    """Monte Carlo variance of ``squared_error``."""
 
 
 def true_path(environment: Environment, state: State, actions: Int[Array, "h"]) -> TruePath:
@@ -113,14 +119,36 @@ def policy_error(rewards: Rewards, discount: float) -> PolicyError:
     """
     difference = values(rewards.true - rewards.predicted, discount)
     count = difference.shape[0]
-    spread = (
-        jnp.std(difference, axis=0, ddof=1) if count > 1 else jnp.full_like(difference[0], jnp.nan)
-    )
+    unknown = jnp.full_like(difference[0], jnp.nan)
+    spread = jnp.std(difference, axis=0, ddof=1) if count > 1 else unknown
+    squared, variance = split_halves(difference, spread) if count > 1 else (unknown, unknown)
     return PolicyError(
         jnp.abs(jnp.mean(difference, axis=0)),
         spread / jnp.sqrt(count),
         jnp.mean(jnp.abs(difference), axis=0),
+        squared,
+        variance,
     )
+
+
+def split_halves(
+    difference: Float[Array, "R h"], spread: Float[Array, "h"]
+) -> tuple[Float[Array, "h"], Float[Array, "h"]]:
+    """The product of two halves' means, and its variance.
+
+    The halves are independent, so the product's expectation is the square of the mean's.  With
+    means of variance a and b about m, the product's variance is m^2 (a + b) + a b.
+
+    Args:
+        difference: v - v_hat of R > 1 sequences; the halves are the first R // 2 and the rest.
+        spread: their standard deviation.
+
+    """
+    count = difference.shape[0]
+    half = count // 2
+    product = jnp.mean(difference[:half], axis=0) * jnp.mean(difference[half:], axis=0)
+    a, b = spread**2 / half, spread**2 / (count - half)
+    return product, jnp.maximum(product, 0.0) * (a + b) + a * b
 
 
 def split_at_the_end(

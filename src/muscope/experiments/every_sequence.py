@@ -270,15 +270,40 @@ def _unlikely_is_wrong(cells: Cells) -> np.ndarray:
     return -cells.mean("spearman", step=cells.positive()).mean(axis=1)
 
 
+def _always_so(cells: Cells) -> np.ndarray:
+    return -cells.mean("spearman", step=cells.positive()).max(axis=1)
+
+
+def _size(cells: Cells, least: int = 1) -> np.ndarray:
+    """How much of the mean error is spared by weighing sequences by their probability: of means
+    over states, so that states without any error do not decide.  [P, trained checkpoints]
+    """
+    steps = cells.positive(least=least)
+    mean, likely = (cells.mean(name, step=steps) for name in ("mean_error", "likely_error"))
+    with np.errstate(divide="ignore", invalid="ignore"):  # No error at all: undefined.
+        return (mean - likely) / mean
+
+
+def _by_how_much(cells: Cells) -> np.ndarray:
+    return _size(cells).mean(axis=1)
+
+
+def _later_half_less_first(by_step: np.ndarray) -> np.ndarray:
+    half = by_step.shape[1] // 2
+    return by_step[:, half:].mean(axis=1) - by_step[:, :half].mean(axis=1)
+
+
 def _more_so(cells: Cells) -> np.ndarray:
-    correlation = cells.mean("spearman", step=cells.positive(least=2))
-    half = correlation.shape[1] // 2
-    return correlation[:, :half].mean(axis=1) - correlation[:, half:].mean(axis=1)
+    return _later_half_less_first(-cells.mean("spearman", step=cells.positive(least=2)))
+
+
+def _by_more(cells: Cells) -> np.ndarray:
+    return _later_half_less_first(_size(cells, least=2))
 
 
 CLAIMS = (
     Claim(
-        "5",
+        "5a",
         "The less likely the behaviour policy is to take a sequence, the larger its error.",
         "minus Spearman's correlation of probability and error, mean over states and trained "
         "checkpoints",
@@ -286,11 +311,34 @@ CLAIMS = (
         _unlikely_is_wrong,
     ),
     Claim(
-        "6",
+        "5b",
+        "Sequences that the behaviour policy is likely to take have much smaller errors.",
+        "mean error of all sequences less that weighted by their probability, as a share of the "
+        "former, both means over states; mean over trained checkpoints",
+        "figure4_states",
+        _by_how_much,
+    ),
+    Claim(
+        "5c",
+        "Unlikely sequences have larger errors at every training step.",
+        "minus Spearman's correlation of probability and error, mean over states, least over "
+        "trained checkpoints",
+        "figure4_states",
+        _always_so,
+    ),
+    Claim(
+        "6a",
         "Unlikely sequences' larger error shows more with more training.",
         "Spearman's correlation in the first half of the trained checkpoints less the second's",
         "figure4_states",
         _more_so,
+    ),
+    Claim(
+        "6b",
+        "Unlikely sequences' error is larger by more with more training.",
+        "5b's share in the second half of the trained checkpoints less the first's",
+        "figure4_states",
+        _by_more,
     ),
 )
 

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from muscope import statistics
 from muscope.agent import Agent
-from muscope.claims import Cells, Claim
 from muscope.config import EvaluateConfig, Settings
 from muscope.config.base import Budgets, Checkpoints, Count, Horizon, Whole
 from muscope.config.run import refuse_undiscount
@@ -21,7 +20,7 @@ from muscope.errors import ConfigError
 from muscope.evaluation.planned_play import BASELINES, planned_episodes, prior_episodes
 from muscope.evaluation.planners import MODELS, PRIORS, LeafKind, Model, Planner
 from muscope.evaluation.play import Scores
-from muscope.experiments import style
+from muscope.experiments import planning_claims, style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
@@ -276,128 +275,6 @@ def caption(given: Tables) -> str:
     )
 
 
-FAR = 0.5
-"""Claim 9: less than this share of what the true model's search gains is far below it."""
-FAILED = 0.1
-"""Claim 9: less than this share of what the true model's search gains is a complete failure."""
-KEPT_GAP = 0.5
-"""Claim 11: a gap that keeps more than this share of its size has not diminished quickly."""
-
-
-def _returns(cells: Cells, model: str, prior: str) -> np.ndarray:
-    """Of rollout leaves, as the paper's are: [P, panels, budgets]."""
-    budgets = cells.positive("simulations", least=2)
-    where = {"leaf": "rollout", "model": model, "prior": prior}
-    return cells.mean("return", where, step=cells.values("step"), simulations=budgets)
-
-
-def _free_search_helps(cells: Cells) -> np.ndarray:
-    learned = _returns(cells, "learned", "uniform")
-    return learned[:, -1, -1] - learned[:, -1, 0]
-
-
-def _free_search_lags(cells: Cells) -> np.ndarray:
-    true, learned = (_returns(cells, model, "uniform") for model in ("true", "learned"))
-    # Gains, because returns may be negative; one simulation is a random choice in any model.
-    least = true[..., 0]
-    return (FAR * (true[..., -1] - least) - (learned[..., -1] - least)).mean(axis=1)
-
-
-def _free_search_fails(cells: Cells) -> np.ndarray:
-    true, learned = (_returns(cells, model, "uniform")[:, -1] for model in ("true", "learned"))
-    least = true[:, 0]
-    return FAILED * (true[:, -1] - least) - (learned[:, -1] - least)
-
-
-def _prior_return(cells: Cells) -> np.ndarray:
-    """The better of the sampled and the greedy prior: planners act greedily too."""
-    alone = cells.mean("return", step=cells.values("step"), prior=["sampled", "greedy"])
-    return alone.max(axis=2)
-
-
-def _learned_improves(cells: Cells) -> np.ndarray:
-    return (_returns(cells, "learned", "policy")[..., -1] - _prior_return(cells)).mean(axis=1)
-
-
-def _true_improves_more(cells: Cells) -> np.ndarray:
-    true, learned = (_returns(cells, model, "policy") for model in ("true", "learned"))
-    return (true - learned)[..., -1].mean(axis=1)
-
-
-def _gap(cells: Cells, model: str) -> np.ndarray:
-    return _returns(cells, model, "policy") - _returns(cells, model, "uniform")
-
-
-def _gap_is_larger(cells: Cells) -> np.ndarray:
-    return (_gap(cells, "learned") - _gap(cells, "true")).mean(axis=(1, 2))
-
-
-def _gap_stays(cells: Cells) -> np.ndarray:
-    gap = _gap(cells, "learned").mean(axis=1)
-    return gap[:, -1] - KEPT_GAP * gap[:, 0]
-
-
-CLAIMS = (
-    Claim(
-        "9a",
-        "Free search in the learned model finds some support after training.",
-        "return with the most simulations less that with the fewest: learned model, uniform prior, "
-        "last panel",
-        "figure7",
-        _free_search_helps,
-        ("cart-pole",),
-    ),
-    Claim(
-        "9a",
-        "Free search in the learned model fails completely.",
-        f"{FAILED:g} of the true model's gain in return less the learned one's: uniform prior, "
-        "most simulations against the true model's fewest, last panel",
-        "figure7",
-        _free_search_fails,
-        ("lunar-lander", "breakout"),
-    ),
-    Claim(
-        "9b",
-        "Free search in the learned model stays far below that in the true model.",
-        f"{FAR:g} of the true model's gain in return less the learned one's: uniform prior, most "
-        "simulations against the true model's fewest, mean over panels",
-        "figure7",
-        _free_search_lags,
-    ),
-    Claim(
-        "10a",
-        "With the prior, planning in the learned model improves on the prior alone.",
-        "return of planning less the better of the sampled and the greedy prior: most simulations, "
-        "mean over panels",
-        "figure7",
-        _learned_improves,
-    ),
-    Claim(
-        "10b",
-        "With the prior, planning in the learned model gains less than in the true model.",
-        "return with the true model less that with the learned one: policy prior, most "
-        "simulations, mean over panels",
-        "figure7",
-        _true_improves_more,
-    ),
-    Claim(
-        "11a",
-        "The gap between guided and free search is larger in the learned model.",
-        "return with the policy prior less that with the uniform one, learned less true model, "
-        "mean over panels and simulations",
-        "figure7",
-        _gap_is_larger,
-    ),
-    Claim(
-        "11b",
-        "The learned model's gap between guided and free search does not shrink quickly.",
-        f"the learned model's gap with the most simulations less {KEPT_GAP:g} of that with the "
-        "fewest, mean over panels",
-        "figure7",
-        _gap_stays,
-    ),
-)
-
 EXPERIMENT = Experiment(
     name="figure7",
     title="Figure 7: planning with the learned and with the true model",
@@ -406,7 +283,7 @@ EXPERIMENT = Experiment(
     plot=plot,
     caption=caption,
     settings=Planning,
-    claims=CLAIMS,
+    claims=planning_claims.CLAIMS,
     steps=chosen,
     work=work,
     memory=memory,

@@ -36,7 +36,9 @@ _TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
 )
 
-_CLAIMS = ("claim", "text", "estimate", "low", "high", "verdict", "note")
+_CLAIMS = [
+    *("claim", "reading", "text", "estimate", "low", "high", "p_adjusted", "verdict", "note")
+]
 
 
 class Picture(NamedTuple):
@@ -106,22 +108,27 @@ def judge(folder: Folder) -> pa.Table:
 
 
 def _judged(folder: Folder) -> pa.Table:
+    """The paper's claims are corrected together, those of every user's figure by themselves:
+    somebody's own questions do not change what is said of the paper's.
+    """
     known = registry.everything().values()
-    return claims.judge_tables(
-        folder, [_guarded(e, claim) for e in known for claim in e.claims], [*unknown_tables(folder)]
-    )
+    papers = [claim for e in known if not registry.is_users(e) for claim in e.claims]
+    users = [[_guarded(e, claim) for claim in e.claims] for e in known if registry.is_users(e)]
+    return claims.judge_tables(folder, [papers, *users], [*unknown_tables(folder)])
 
 
 def _guarded(experiment: Experiment, claim: claims.Claim) -> claims.Claim:
     """The claim, missing where an error in a user's statistic stops it."""
 
-    def per_agent(cells: claims.Cells) -> Any:
+    def per_agent(cells: claims.Cells) -> claims.Noted:
         try:
             with registry.blamed(experiment, f"claim {claim.name}"):
-                values = np.asarray(claim.per_agent(cells), float)
+                found = claim.per_agent(cells)
+                noted = found if isinstance(found, claims.Noted) else claims.Noted(found, "")
+                values = np.asarray(noted.values, float)
                 if values.shape != (len(cells.agents),):
                     raise ValueError(f"it gives shape {values.shape}, not one number per agent")
-                return values
+                return noted._replace(values=values)
         except FigureError as error:
             print(f"muscope: {error}", file=sys.stderr)
             raise claims.MissingCell(str(error)) from error
@@ -166,6 +173,8 @@ def report(folder: Folder) -> None:
         strange=[*strange, *failed],
         film=_film(folder),
         claims=_judged(folder).select(_CLAIMS).to_pylist(),
+        corrected=claims.CORRECTED,
+        unjudged=claims.UNJUDGED,
         returns=_returns(folder),
         training=_training(logs, json.loads(settings["config"])),
         damaged_lines=sum(log.damaged for log in logs),

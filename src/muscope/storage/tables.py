@@ -92,7 +92,9 @@ def _decoded(data: bytes) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(data), metadata=plain.metadata, read_dictionary=texts)
     table = file.read()
     if not content.is_as_written(table):
-        raise ValueError("it does not match its own digest, or has lost it")
+        raise ValueError(
+            "it does not match its own digest, has lost it, or is of an early version that wrote none"
+        )
     types = [schema.field(name).type for name in table.column_names]
     fields = [field.with_type(type_) for field, type_ in zip(table.schema, types, strict=True)]
     return table.cast(pa.schema(fields, table.schema.metadata))
