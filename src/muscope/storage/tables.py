@@ -93,7 +93,7 @@ def _decoded(data: bytes) -> pa.Table:
     table = file.read()
     if not content.is_as_written(table):
         raise ValueError(
-            "it does not match its own digest, has lost it, or is of an early version that wrote none"
+            "it does not match its own digest, has lost it, or an early version made it without"
         )
     types = [schema.field(name).type for name in table.column_names]
     fields = [field.with_type(type_) for field, type_ in zip(table.schema, types, strict=True)]
