@@ -25,8 +25,9 @@ class _NewRun:
     """Options of what makes a run."""
 
     preset: str = "quick"
-    """The settings to start from: quick (two CPU cores) or paper (its full scale); Breakout also
-    has gpu (one GPU, 25 minutes), environments that nobody has tuned only quick."""
+    """The settings to start from: quick (two CPU cores) or paper (its full scale, in its likely
+    regime).  Cart Pole and Lunar Lander also have strong (the same scale in ours), Breakout gpu
+    (one GPU, 25 minutes); environments that nobody has tuned have only quick."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run's directory; by default runs/ENV-PRESET-seedSEED."""
 
