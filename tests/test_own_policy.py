@@ -1,6 +1,7 @@
 """Figure 3 where every number is known."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tabular import NEXT
 from value_error_by_hand import (
@@ -106,3 +107,20 @@ def test_the_horizon_is_k_unless_it_is_set():
     assert table["horizon"].to_pylist() == [1, 2] * 2
     assert np.isnan(table["squared_error"]).all()  # One sequence has no halves.
     assert np.isnan(table["squared_noise"]).all()
+
+
+def test_how_much_of_the_error_over_agents_is_of_states():
+    """Three agents, whose mean errors have a standard deviation of 1 and 2 at two checkpoints."""
+    table = pa.table(
+        {
+            "agent": [0, 0, 1, 1, 2, 2],
+            "step": [1, 2] * 3,
+            "error": [1.0, 1.0, 2.0, 3.0, 3.0, 5.0],
+            "states_error": [0.3, 0.6] * 3,
+        }
+    )
+    words = own_policy.states_beside_agents(table, step=[1, 2])
+    # (1 + 2) / 2 / sqrt(3) and (0.3 + 0.6) / 2 / sqrt(3)
+    assert "standard error over agents is 0.87 on average" in words
+    assert "makes one of 0.26." in words
+    assert own_policy.states_beside_agents(table.slice(0, 2), step=[1, 2]) == ""

@@ -30,6 +30,7 @@ from muscope.experiments.own_policy import (
     following,
     memory_of_following,
     report_of,
+    states_beside_agents,
 )
 from muscope.room import Part
 from muscope.storage.schema import AGENT, Schema, integer, number
@@ -172,6 +173,8 @@ def caption(given: Tables) -> str:
         if noise.n
         else ""
     )
+    trained = [step for step in steps if step > 0]
+    beside = states_beside_agents(table, model_step=trained, policy_step=steps) if trained else ""
     return (
         f"Left: value error (Definition 2, h = {statistics.first(table, 'horizon')}) of the model "
         "at step X on the behaviour policy at step Y of the same agent, mean over "
@@ -180,7 +183,7 @@ def caption(given: Tables) -> str:
         "row only; the diagonal is outlined, a dot marks the row's minimum. Right: how many agents "
         "have their row's minimum there. The diagonal is below all others in "
         f"{', '.join(map(str, least[:8]))}{', ...' if len(least) > 8 else ''} of {len(steps)} "
-        f"rows, agent by agent.{resolution}"
+        f"rows, agent by agent.{resolution}{beside and ' ' + beside.strip()}"
     )
 
 

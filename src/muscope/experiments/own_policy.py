@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Array, Float, Key
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -232,6 +234,31 @@ def plot(given: Tables) -> Figure:
         return figure
 
 
+def states_beside_agents(table: pa.Table, **axes: Sequence[int]) -> str:
+    """How much of the standard error over agents comes from the choice of states, in words;
+    nothing for a single agent.  Agents that lack a number do not count.
+
+    Args:
+        table: with columns ``error`` and ``states_error``.
+        axes: columns and values of theirs that tell cells apart, over which both are averaged.
+
+    """
+    errors, of_states = (
+        statistics.means(table, name, **axes).reshape(len(statistics.values(table, "agent")), -1)
+        for name in ("error", "states_error")
+    )
+    known = ~np.isnan(errors + of_states).any(axis=1)
+    errors, of_states, count = errors[known], of_states[known], int(known.sum())
+    if count < 2:
+        return ""
+    over_agents = (errors.std(axis=0, ddof=1) / np.sqrt(count)).mean()
+    over_states = np.sqrt((of_states**2).mean(axis=0) / count).mean()
+    return (
+        f"The standard error over agents is {over_agents:.2g} on average; the choice of states "
+        f"alone makes one of {over_states:.2g}. "
+    )
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["figure3"]
@@ -245,6 +272,8 @@ def caption(given: Tables) -> str:
             f"{longest.mean():.2g} on average; errors well below it are not resolved. "
         )
     )
+    trained = [step for step in statistics.values(table, "step") if step > 0]
+    noise += states_beside_agents(table, step=trained, horizon=[last]) if trained else ""
     untrained = (
         " The scale is that of the trained models." if 0 in statistics.values(table, "step") else ""
     )
