@@ -9,6 +9,7 @@ from tiny import tiny_config
 
 from muscope import runtime
 from muscope.config import Config
+from muscope.experiments import registry
 
 # Files that take minutes, the longest first: begun last, one would keep one worker busy alone.
 LONG = (
@@ -43,6 +44,15 @@ def programs_of_one_module():
     yield
     gc.collect()
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def experiments_of_one_module():
+    """What a module makes known to its process is not run by the studies of the next one."""
+    before = dict(registry._added)
+    yield
+    registry._added.clear()
+    registry._added.update(before)
 
 
 @pytest.fixture

@@ -188,12 +188,16 @@ def test_every_preset_is_planned_without_running_it(environment, preset):
 
 
 def test_the_presets_are_in_the_right_order():
-    """A quick study takes minutes, the paper's days; a guess must tell them apart."""
-    quick, paper = (
-        stages.plan(presets.preset("cart-pole", name), calibration=0).seconds()
-        for name in ("quick", "paper")
+    """Minutes, less than an hour or more than one, days: a guess must tell them apart."""
+    quick, paper, lander = (
+        stages.plan(presets.preset(environment, name), calibration=0).seconds()
+        for environment, name in (
+            ("cart-pole", "quick"),
+            ("cart-pole", "paper"),
+            ("lunar-lander", "paper"),
+        )
     )
-    assert 60 < quick < WORTH_SAYING < 3_600 < paper
+    assert 60 < quick < WORTH_SAYING < paper < 86_400 < lander
 
 
 def test_a_plan_has_the_runs_blocks_as_jobs(tiny):
