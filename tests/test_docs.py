@@ -3,6 +3,7 @@
 import inspect
 import pkgutil
 import re
+import runpy
 import shutil
 import subprocess
 import tomllib
@@ -111,6 +112,11 @@ def test_the_tables_columns_are_those_of_the_schemas():
     written = (ROOT / "docs" / "tables.md").read_text()
     assert columns.COMMAND in written
     assert written == columns.page(), f"docs/tables.md is not current; run: {columns.COMMAND}"
+
+
+def test_the_page_of_studies_is_what_their_tables_say():
+    written = runpy.run_path(str(ROOT / "docs" / "write_studies.py"))
+    assert (ROOT / "docs" / "studies.md").read_text() == written["page"]()
 
 
 def test_examples_are_as_long_as_the_guide_says():
