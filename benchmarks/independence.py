@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
     runtime.prepare()
-    config = presets.preset("cart-pole", "quick")
+    config = presets.preset("cart-pole", "strong-quick")
 
     def population(agents: int) -> Population:
         train = dataclasses.replace(config.train, agents=agents)

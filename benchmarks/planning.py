@@ -128,7 +128,9 @@ def main() -> None:
     environment = envs.make("cart-pole")
     config = SearchConfig(simulations=options.simulations, max_depth=options.horizon)
     spec = environment.spec
-    agent = networks.build(presets.preset("cart-pole").network, spec, jax.random.key(0))
+    agent = networks.build(
+        presets.preset("cart-pole", "strong-quick").network, spec, jax.random.key(0)
+    )
     planner = Planner("true", "rollout", options.horizon)
     parts = planner_parts(planner, environment, agent, DISCOUNT)
     parts = parts._replace(trace=lambda node, depth, key: depth)

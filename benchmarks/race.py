@@ -1,6 +1,6 @@
 """Seconds, updates and environment steps until an agent has learned Cart Pole.
 
-    python benchmarks/race.py [--seeds 5] [--preset quick] [--every 400]
+    python benchmarks/race.py [--seeds 5] [--preset strong-quick] [--every 400]
 
 For each seed one fresh process trains one agent, with an empty compilation cache, on one
 CPU core's device.  Every ``--every`` updates it plays 20 fresh episodes greedily by MCTS
@@ -86,7 +86,7 @@ def child(seed: int, preset: str, every: int, began: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
-    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--preset", default="strong-quick")
     parser.add_argument("--every", type=int, default=400, help="updates between tests")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

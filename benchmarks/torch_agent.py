@@ -92,7 +92,7 @@ def examine(kind: str, agents: int, out: Path) -> None:
     from muscope.config import EvaluateConfig
 
     subject = jax_subject(agents) if kind == "jax" else torch_subject(agents)[1]
-    preset = muscope.preset("cart-pole", "quick")
+    preset = muscope.preset("cart-pole", "strong-quick")
     experiments = {
         name: {k: v for k, v in settings.items() if k != "checkpoints"}
         for name, settings in preset.experiments.items()

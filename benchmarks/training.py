@@ -123,7 +123,7 @@ class Variant(NamedTuple):
 
 def configure(agents: int, reanalysed: float) -> Config:
     """The "quick" preset with other numbers of agents and of reanalysed positions per update."""
-    config = presets.preset("cart-pole", "quick")
+    config = presets.preset("cart-pole", "strong-quick")
     train = dataclasses.replace(
         config.train,
         agents=agents,
@@ -301,7 +301,7 @@ def print_row(variant: Variant, measured: Measured, mujax: Measured) -> None:
 
 def run(python: Path, agents: int, seconds: float) -> None:
     clock = CompileClock()
-    base = presets.preset("cart-pole", "quick")
+    base = presets.preset("cart-pole", "strong-quick")
     print_header(base)
     print("".join(name.rjust(width) for name, width in COLUMNS), flush=True)
     baselines: dict[float, Measured] = {}

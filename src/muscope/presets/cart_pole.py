@@ -116,6 +116,21 @@ PRESETS: dict[str, Config] = {
         evaluate=_EVALUATE,
         experiments=_AT_SCALE,
     ),
+    # Two CPU cores, minutes; agents that return 500.
+    "strong-quick": dataclasses.replace(
+        _STRONG,
+        preset="strong-quick",
+        replay=dataclasses.replace(_STRONG.replay, capacity=10_000),
+        train=dataclasses.replace(
+            _STRONG_TRAINING,
+            agents=4,
+            steps=8_000,
+            reanalyse_ratio=16.0,
+            checkpoints=(0, 500, 1_000, 2_000, 4_000, 8_000),
+        ),
+        evaluate=EvaluateConfig(states=48),
+        experiments=looks(sequences=16, search=(2_000,), planning=(500, 2_000, 8_000)),
+    ),
     "strong": dataclasses.replace(
         _STRONG,
         preset="strong",
