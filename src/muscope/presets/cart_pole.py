@@ -15,11 +15,10 @@ from muscope.config import (
     SearchConfig,
     TrainConfig,
 )
+from muscope.presets import muzero_general
 from muscope.presets.looks import looks
 
-# The paper gives no settings but K and the number of training steps.  Its agents were very likely
-# muzero-general's (docs/choices.md has the evidence), so these are that package's, from
-# games/cartpole.py at 0825bd5 where nothing else is said.
+# From games/cartpole.py of muzero-general where nothing else is said.
 _PAPER = Config(
     environment=EnvironmentConfig("cart-pole", discount=0.997),  # discount
     network=NetworkConfig(
@@ -30,26 +29,11 @@ _PAPER = Config(
         reward_limit=10.0,  # the same support
         reward_bins=21,
     ),
-    search=SearchConfig(
-        simulations=50,  # num_simulations
-        dirichlet_alpha=0.25,  # root_dirichlet_alpha
-        dirichlet_fraction=0.25,  # root_exploration_fraction
-    ),
-    replay=ReplayConfig(
-        # It keeps 500 games, at most 250,000 rows; all that 100K training steps are trained on
-        # are 80,000.
-        capacity=100_000,
-        start=200,  # Ours: it starts with the first game.
-        priority_exponent=0.5,  # PER_alpha
-        importance_exponent=1.0,  # replay_buffer.py divides by the probabilities themselves.
-    ),
-    loss=LossConfig(
-        unroll=10,  # Section 4.1 of the paper, and num_unroll_steps
-        n_step=50,  # td_steps
-        value_weight=1.0,  # value_loss_weight
-        unroll_weight=1.0,  # trainer.py: every unrolled step's gradient is divided by K.
-        gradient_scale=0.5,  # trainer.py: the latent state's gradient is halved at every step.
-    ),
+    search=muzero_general.SEARCH,
+    # It keeps 500 games, at most 250,000 rows; all that 100K training steps are trained on are
+    # 80,000.  Theirs starts with the first game.
+    replay=dataclasses.replace(muzero_general.REPLAY, capacity=100_000, start=200),
+    loss=dataclasses.replace(muzero_general.LOSS, n_step=50),  # td_steps
 )
 _PAPER_TRAINING = TrainConfig(
     # The ratio of training steps to moves played is 1.25; theirs is 1.5 (ratio), which does not

@@ -15,10 +15,10 @@ from muscope.config import (
     SearchConfig,
     TrainConfig,
 )
+from muscope.presets import muzero_general
 from muscope.presets.looks import looks
 
-# As in presets/cart_pole.py: muzero-general's settings, here from games/lunarlander.py at 0825bd5
-# where nothing else is said.
+# From games/lunarlander.py of muzero-general where nothing else is said.
 _PAPER = Config(
     environment=EnvironmentConfig(
         "lunar-lander",
@@ -39,25 +39,11 @@ _PAPER = Config(
         reward_limit=10.0,
         reward_bins=21,
     ),
-    search=SearchConfig(
-        simulations=50,  # num_simulations
-        dirichlet_alpha=0.25,  # root_dirichlet_alpha
-        dirichlet_fraction=0.25,  # root_exploration_fraction
-    ),
-    replay=ReplayConfig(
-        # replay_buffer_size: 2,000 games; of 250 moves, as a good landing takes, these are
-        capacity=500_000,
-        start=2_000,  # Ours: a few games.
-        priority_exponent=0.5,  # PER_alpha
-        importance_exponent=1.0,  # replay_buffer.py divides by the probabilities themselves.
-    ),
-    loss=LossConfig(
-        unroll=10,  # Section 4.1 of the paper, and num_unroll_steps
-        n_step=30,  # td_steps
-        value_weight=1.0,  # value_loss_weight
-        unroll_weight=1.0,  # trainer.py: every unrolled step's gradient is divided by K.
-        gradient_scale=0.5,  # trainer.py: the latent state's gradient is halved at every step.
-    ),
+    search=muzero_general.SEARCH,
+    # replay_buffer_size: 2,000 games; of 250 moves, as a good landing takes, these are the rows.
+    # Theirs starts with the first game.
+    replay=dataclasses.replace(muzero_general.REPLAY, capacity=500_000, start=2_000),
+    loss=dataclasses.replace(muzero_general.LOSS, n_step=30),  # td_steps
 )
 _PAPER_TRAINING = TrainConfig(
     # Four moves per training step: ours, as theirs plays and trains as fast as each runs (ratio).
