@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from muscope import statistics
 from muscope.claims import SCHEMA as CLAIMS
+from muscope.claims import UNJUDGED
 from muscope.experiments import registry
 from muscope.experiments.planning_claims import POLICIES
 from muscope.experiments.style import thousands
@@ -81,7 +82,7 @@ def grid(head: list[str], rows: list[list[str]]) -> str:
 
 def verdict(row: dict[str, Any]) -> str:
     """A claim's verdict with its size, as a cell."""
-    if row["verdict"] in ("missing", "cannot tell"):
+    if row["verdict"] in UNJUDGED:
         return row["verdict"]
     words = row["verdict"] if row["verdict"] == "inconclusive" else f"**{row['verdict']}**"
     estimate, low, high = (short(row[name]) for name in ("estimate", "low", "high"))
