@@ -75,8 +75,8 @@ def has_preset(environment: str) -> bool:
 
 
 def defaults(environment: str, options: Mapping[str, Any] | None = None) -> Config:
-    """Settings for an environment that nobody has tuned: a quick study like Cart Pole's, with
-    wider supports, and sizes that its actions and its simulator allow.
+    """Settings for an environment that nobody has tuned: a quick study like Cart Pole's
+    strong-quick, with wider supports, and sizes that its actions and its simulator allow.
 
     Raises:
         ConfigError: no such environment.
