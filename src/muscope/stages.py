@@ -16,7 +16,6 @@ from muscope.config import Config, EvaluateConfig, RayConfig, differences, to_di
 from muscope.config.base import from_dict
 from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import ConfigError, RunError, nearest
-from muscope.examination import EXAMINATION
 from muscope.experiments import evaluate as cells
 from muscope.experiments import plans as asking
 from muscope.experiments import registry
@@ -32,7 +31,7 @@ from muscope.reporting.page import judge as judge_folder
 from muscope.reporting.page import report as write_report
 from muscope.reporting.scenes import scene_of
 from muscope.run_subject import RunSubject
-from muscope.storage.folder import Folder
+from muscope.storage.folder import EXAMINATION, Folder
 from muscope.storage.merge import merge as merge_runs
 from muscope.storage.run import Run
 from muscope.trained import TrainedAgent

@@ -2,7 +2,7 @@
 
 cells/figure2/step-00000500-agent-000.parquet   finished pieces of an experiment
 tables/figure2.parquet         tidy tables
-figures/figure2.{png,svg}
+figures/figure2.{png,svg,pdf}
 film.gif                       an episode, and what the model believed of it
 report.html
 
@@ -19,6 +19,9 @@ from filelock import FileLock, Timeout
 
 from muscope.errors import BusyError
 from muscope.storage.checkpoint import is_leftover, naming
+
+EXAMINATION = "examination.json"
+"""The file that makes a folder an examination: who was examined, and with which settings."""
 
 
 def holds_nothing(path: Path) -> bool:
