@@ -26,7 +26,7 @@ from muscope.forecast.text import WORTH_SAYING, summary
 from muscope.host_call import host_errors
 from muscope.memory import said_if_short
 from muscope.reporting.film import film as draw_film
-from muscope.reporting.page import experiments_of
+from muscope.reporting.page import experiments_of, report_together
 from muscope.reporting.page import judge as judge_folder
 from muscope.reporting.page import report as write_report
 from muscope.reporting.scenes import scene_of
@@ -262,19 +262,33 @@ def judge(run: Folder | str | Path) -> pa.Table:
     return judge_folder(folder)
 
 
-def report(run: Folder | str | Path) -> Path:
+def report(
+    run: Folder | str | Path, *others: Folder | str | Path, out: str | Path | None = None
+) -> Path:
     """Draw the figures and write the report; returns its path.
 
+    Args:
+        run: whose tables.
+        others: further runs, for a page about all of them: a column each, figure by figure.
+        out: the page; by default the run's own ``report.html``, which is of one run alone.
+
     Raises:
+        ConfigError: several runs and no ``out``.
         RunError: no table exists yet, or one is damaged or was made of other agents than the run
             has.
 
     """
-    folder = _folder(run)
-    if isinstance(folder, StudyRun) and folder.steps():
-        _refuse_stale(folder)
-    write_report(folder)
-    return folder.report_path
+    folders = [_folder(each) for each in (run, *others)]
+    if others and out is None:
+        raise ConfigError("a report of several runs needs --out FILE.html, a page of its own.")
+    for folder in folders:
+        if isinstance(folder, StudyRun) and folder.steps():
+            _refuse_stale(folder)
+    if out is None:
+        write_report(folders[0])
+        return folders[0].report_path
+    report_together(folders, Path(out))
+    return Path(out)
 
 
 @said_if_short("the film", "end other programs, or try another --seed for a shorter episode")

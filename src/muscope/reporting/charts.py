@@ -56,14 +56,15 @@ def controls(view: View, given: Tables) -> list[Control]:
     """What can be chosen in all panels of a view, but for agents: measures, then its choices.
 
     Args:
-        view: the first of its panels tells the measures.
+        view: a panel of one measure keeps it, whatever is chosen for the others.
         given: its experiment's tables, the main one first.
 
     """
     table = next(iter(given.values()))
-    measures = {k: v for panel in view.panels for k, v in panel.measures.items()}
+    each = [_measures(panel, given) for panel in view.panels]
+    measures = {name: label for of in each if len(of) > 1 for name, label in of.items()}
     found = [_choice(choice, table, view) for choice in view.choices]
-    if len(measures) > 1 and all(len(panel.measures) > 1 for panel in view.panels):
+    if len(measures) > 1:
         names = list(measures)
         found.insert(0, Control("measure", "shown", "measure", names, [*measures.values()], []))
     return [control for control in found if len(control.values) > 1]
@@ -90,6 +91,12 @@ def panels(view: View, given: Tables) -> list[Panel]:
 def _table(panel: Lines | Matrix, given: Tables) -> tuple[str, pa.Table]:
     name = panel.table or next(iter(given))
     return name, given[name]
+
+
+def _measures(panel: Lines | Matrix, given: Tables) -> dict[str, str]:
+    """Those that the table has: one of an older version may lack some."""
+    _, table = _table(panel, given)
+    return {name: label for name, label in panel.measures.items() if name in table.column_names}
 
 
 def _parameters(view: View, given: Tables, measures: Mapping[str, str]) -> list[Json]:
@@ -163,81 +170,84 @@ OVER_AGENTS = [
 BOUNDS = [
     {"calculate": "datum.n > 1 ? datum.mean - datum.error : datum.mean", "as": "low"},
     {"calculate": "datum.n > 1 ? datum.mean + datum.error : datum.mean", "as": "high"},
-    {"calculate": "datum.n > 1 ? format(datum.error, '.3~g') : 'unknown'", "as": "error_shown"},
 ]
 
 
 def _drawn(panel: Lines, view: View, given: Tables) -> Panel:
     """Bands, lines and points of means; lines of single agents; what stands beside them."""
     name, table = _table(panel, given)
-    series = [column for column in (panel.colour, panel.dash) if column]
-    x = _x(panel, table)
-    colour, dash = _colour(panel, table), _dash(panel, table)
+    x, colour, dash = _x(panel, table), _colour(panel, table), _dash(panel, table)
     line: Json = {"x": x, **colour, **dash}
-    value = {"field": "value", "type": "quantitative", "title": None}
-    mean = {"field": "mean", "type": "quantitative", "title": None}
+    value, mean = (
+        {"field": field, "type": "quantitative", "title": None} for field in ("value", "mean")
+    )
+    bounds = {"y": {**mean, "field": "low"}, "y2": {"field": "high"}}
+    detail = {"detail": {"field": panel.dash}} if panel.dash else {}
+    series = [column for column in (panel.colour, panel.dash) if column]
+    keys = ["fifth" if panel.fifths else panel.x, *series]
+    over: list[Json] = [{"aggregate": _over_agents(panel), "groupby": keys}, *BOUNDS]
+    alone: list[Json] = [{"filter": "single"}]
     many = not panel.fifths and len(statistics.values(table, panel.x)) > MANY
-    places = ["fifth"] if panel.fifths else [panel.x]
-    within = _within(panel, view, series)
-    over: list[Json] = [{"aggregate": OVER_AGENTS, "groupby": [*places, *series]}, *BOUNDS]
-    joined: list[Json] = [{"joinaggregate": OVER_AGENTS, "groupby": [*places, *series]}, *BOUNDS]
-    if panel.fifths:
-        x_mean = {"op": "mean", "field": panel.x, "as": panel.x}
-        over[0] = {"aggregate": [*OVER_AGENTS, x_mean], "groupby": [*places, *series]}
-    alone = [{"filter": "single"}]
-    points = {"type": "point", "filled": True, "size": 46, "opacity": 0 if many else 1}
-    said = _tips(panel, table)
-    layers: list[Json] = [
+    layers = [
         *_upright(panel, view, x),
-        {
-            "transform": over,
-            "mark": {"type": "area", "opacity": 0.2, "line": False, "tooltip": None},
-            "encoding": {
-                "x": x,
-                **colour,
-                **({"detail": {"field": panel.dash}} if panel.dash else {}),
-                "y": {**mean, "field": "low"},
-                "y2": {"field": "high"},
-            },
-        },
-        {
-            "transform": alone,
-            "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.4, "tooltip": None},
-            "encoding": {**line, "y": value, "detail": {"field": "agent"}},
-        },
+        _layer(over, "area", {"x": x, **colour, **detail, **bounds}, opacity=0.2),
+        _layer(
+            alone,
+            "line",
+            {**line, "y": value, "detail": {"field": "agent"}},
+            strokeWidth=1,
+            opacity=0.4,
+        ),
         *_beside(panel, table, view, x),
-        {
-            "transform": over,
-            "mark": {"type": "line", "strokeWidth": 2.5, "tooltip": None},
-            "encoding": {**line, "y": mean},
-        },
-        {
-            "transform": over,
-            "mark": points,
-            "params": [_nearest("of_mean")],
-            "encoding": {"x": x, **colour, "y": mean, "tooltip": said},
-        },
-        {
-            "transform": [*joined, *alone],
-            "mark": {**points, "size": 24, "opacity": 0 if many else 0.5},
-            "params": [_nearest("of_agent")],
-            "encoding": {
-                "x": x,
-                **colour,
-                "y": value,
-                "tooltip": [
-                    {"field": "agent", "title": "agent"},
-                    {"field": "value", "title": "its value", "format": ".4~g"},
-                    *said,
-                ],
-            },
-        },
+        _layer(over, "line", {**line, "y": mean}, strokeWidth=2.5),
     ]
+    if not many:
+        dots = {"filled": True, "size": 46, "opacity": 1}
+        layers.append(_layer(over, "point", {"x": x, **colour, "y": mean}, **dots))
+        few = {"filled": True, "size": 20, "opacity": 0.5}
+        layers.append(_layer(alone, "point", {"x": x, **colour, "y": value}, **few))
+    layers.append(_pointed(panel, table, keys, {"x": x, **colour}))
     wanted = [c.column for c in view.choices] + [b.column for b in panel.beside]
     wanted += [column for b in panel.beside for column in b.where]
     columns = ["agent", panel.x, *series, *panel.measures, *panel.where, *wanted]
-    spec = _spec(panel, view, given, {"transform": within, "layer": layers})
-    return Panel(spec, name, _present(columns, table))
+    body = {"transform": _within(panel, view, series), "layer": layers}
+    return Panel(_spec(panel, view, given, body), name, _present(columns, table))
+
+
+def _layer(transform: list[Json], mark: str, encoding: Json, **looks: Any) -> Json:
+    made = {"type": mark, "tooltip": None, **looks}
+    return {"transform": transform, "mark": made, "encoding": encoding}
+
+
+def _over_agents(panel: Lines) -> list[Json]:
+    """Aggregates over the agents that are chosen."""
+    x = [{"op": "mean", "field": panel.x, "as": panel.x}] if panel.fifths else []
+    return [*OVER_AGENTS, *x]
+
+
+def _pointed(panel: Lines, table: pa.Table, keys: Sequence[str], encoding: Json) -> Json:
+    """Points that are not seen, of which the nearest to the pointer or finger is told: means, or
+    single agents where these are shown.
+    """
+    transform = [
+        {"calculate": _of(panel.x), "as": "own_x"},
+        {"joinaggregate": _over_agents(panel), "groupby": keys},
+        {"window": [{"op": "row_number", "as": "nth"}], "groupby": keys},
+        {"filter": "single || datum.nth === 1"},
+        {"calculate": "single ? datum.value : datum.mean", "as": "at"},
+        {"calculate": f"single ? datum.own_x : {_of(panel.x)}", "as": panel.x},
+        _telling(_means_told(panel, table), "told_of_mean"),
+        _telling(_agent_told(panel, table), "told_of_agent"),
+        {"calculate": "single ? datum.told_of_agent : datum.told_of_mean", "as": "told"},
+    ]
+    select = {"type": "point", "nearest": True, "on": "pointermove", "clear": "pointerout"}
+    at = {"field": "at", "type": "quantitative", "title": None}
+    return {
+        "transform": transform,
+        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0},
+        "params": [{"name": "nearest", "select": select}],
+        "encoding": {**encoding, "y": at, **TOLD},
+    }
 
 
 def _within(panel: Lines, view: View, series: Sequence[str]) -> list[Json]:
@@ -262,31 +272,50 @@ def _present(columns: Sequence[str], table: pa.Table) -> list[str]:
     return [name for name in dict.fromkeys(columns) if name in table.column_names]
 
 
-def _nearest(name: str) -> Json:
-    """The point that is nearest to the pointer or finger is the one that is told."""
-    select = {"type": "point", "nearest": True, "on": "pointermove", "clear": "pointerout"}
-    return {"name": name, "select": select}
-
-
-def _tips(panel: Lines, table: pa.Table) -> list[Json]:
-    x: Json = {"field": panel.x, "title": panel.x_label}
+def _means_told(panel: Lines, table: pa.Table) -> dict[str, str]:
+    """What is told of a mean: expressions by what they are called."""
+    x = {panel.x_label: _exact(panel.x, table)}
     if panel.fifths:
-        x |= {"title": f"{panel.x_label}, mean", "format": ".4~g"}
-    elif pa.types.is_integer(table.schema.field(panel.x).type):
-        x |= {"format": ","}
-    return [
-        x,
-        *({"field": c, "title": c} for c in (panel.colour, panel.dash) if c),
-        {"field": "mean", "title": "mean over agents", "format": ".4~g"},
-        {"field": "error_shown", "title": "± standard error"},
-        {"field": "n", "title": "agents"},
-    ]
+        x = {f"{panel.x_label}, mean": _short(panel.x)}
+    series = {column: _exact(column, table) for column in (panel.colour, panel.dash) if column}
+    return {**x, **series, **OF_MEANS}
+
+
+def _agent_told(panel: Lines, table: pa.Table) -> dict[str, str]:
+    return {"agent": "datum.agent", "its value": _short("value"), **_means_told(panel, table)}
+
+
+def _short(column: str) -> str:
+    return f"format({_of(column)}, '.4~g')"
+
+
+def _exact(column: str, table: pa.Table) -> str:
+    whole = pa.types.is_integer(table.schema.field(column).type)
+    return f"format({_of(column)}, ',')" if whole else _of(column)
+
+
+OF_MEANS = {
+    "mean over agents": _short("mean"),
+    "± standard error": "datum.n > 1 ? format(datum.error, '.3~g') : 'unknown'",
+    "agents": "datum.n",
+}
+
+
+def _telling(lines: Mapping[str, str], name: str = "told") -> Json:
+    """A transform that makes one object of expressions by what they are called."""
+    told = ", ".join(f"{json.dumps(title)}: {value}" for title, value in lines.items())
+    return {"calculate": f"{{{told}}}", "as": name}
+
+
+TOLD = {"tooltip": {"field": "told", "type": "nominal"}}
+"""Vega-Lite 6.4 looks for it in the cell around the nearest point, which has the point as its
+datum, instead of in the point's row; the page mends that."""
 
 
 def _x(panel: Lines, table: pa.Table) -> Json:
     """The x axis."""
     if panel.fifths:
-        scale = {"zero": False, "nice": True}
+        scale: Json = {"zero": False, "nice": True}
         return {
             "field": panel.x,
             "type": "quantitative",
@@ -298,7 +327,9 @@ def _x(panel: Lines, table: pa.Table) -> Json:
     if panel.scale == "names":
         axis |= {"labelAngle": 0, "labelExpr": THOUSANDS}
         return {"field": panel.x, "type": "ordinal", "axis": axis}
-    scale = {"zero": False, "nice": False, "padding": 8}
+    scale = {"nice": False, "padding": 8}
+    if panel.scale != "log2":
+        scale["zero"] = False
     if panel.scale == "training":
         scale |= {"type": "symlog", "constant": next((v for v in values if v > 0), 1)}
         axis |= {"values": values, "labelExpr": THOUSANDS}
@@ -408,6 +439,13 @@ def _matrix(panel: Matrix, view: View, given: Tables) -> Panel:
         *BOUNDS,
         {"joinaggregate": [{"op": "max", "field": "mean", "as": "greatest"}], "groupby": [panel.y]},
         {"calculate": "datum.greatest > 0 ? datum.mean / datum.greatest : 0", "as": "shade"},
+        _telling(
+            {
+                panel.y_label: _exact(panel.y, table),
+                panel.x_label: _exact(panel.x, table),
+                **OF_MEANS,
+            }
+        ),
     ]
     labels = {"labelExpr": THOUSANDS, "grid": False}
     x = {
@@ -423,18 +461,11 @@ def _matrix(panel: Matrix, view: View, given: Tables) -> Panel:
         "scale": {"domain": [0, 1], "range": ["#f7fbff", "#7fb5dc"]},
         "legend": None,
     }
-    said = [
-        {"field": panel.y, "title": panel.y_label, "format": ","},
-        {"field": panel.x, "title": panel.x_label, "format": ","},
-        {"field": "mean", "title": "mean over agents", "format": ".4~g"},
-        {"field": "error_shown", "title": "± standard error"},
-        {"field": "n", "title": "agents"},
-    ]
     small = len(statistics.values(table, panel.x)) > 6
     own = f"{_of(panel.x)} === {_of(panel.y)}"
     rows = [c.column for c in view.choices if c.column == panel.y]
     layers: list[Json] = [
-        {"mark": {"type": "rect"}, "encoding": {"color": shade, "tooltip": said}},
+        {"mark": {"type": "rect"}, "encoding": {"color": shade, **TOLD}},
         {
             "transform": [{"filter": own}],
             "mark": {"type": "rect", "filled": False, "stroke": "$red", "strokeWidth": 2},
@@ -442,7 +473,7 @@ def _matrix(panel: Matrix, view: View, given: Tables) -> Panel:
         },
         {
             "mark": {"type": "text", "fontSize": 9 if small else 12, "color": "#000000"},
-            "encoding": {"text": {"field": "mean", "format": ".2~g"}, "tooltip": said},
+            "encoding": {"text": {"field": "mean", "format": ".2~g"}, **TOLD},
         },
         *(
             {
@@ -460,13 +491,14 @@ def _matrix(panel: Matrix, view: View, given: Tables) -> Panel:
 
 
 def _spec(panel: Lines | Matrix, view: View, given: Tables, body: Json) -> Json:
-    labels = json.dumps(dict(panel.measures))
+    measures = _measures(panel, given)
+    labels = json.dumps(measures)
     title = json.dumps(f"{panel.title}: " if panel.title else "")
     text = {"expr": f"{title} + {labels}[measure]"}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "data": {"name": ROWS},
-        "params": _parameters(view, given, panel.measures),
+        "params": _parameters(view, given, measures),
         "title": {"text": text, "anchor": "start", "fontWeight": "normal", "fontSize": 12},
         "width": "container",
         "height": 270,

@@ -67,5 +67,7 @@ def _column(column: pa.ChunkedArray) -> tuple[dict[str, Any], np.ndarray]:
 
 @functools.cache
 def vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, packed; vl-convert carries them."""
-    return packed(vl_convert.javascript_bundle().encode())
+    """Vega, Vega-Lite and Vega-Embed as one script, packed; vl-convert carries them.  It takes two
+    seconds, once in a process.
+    """
+    return packed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").encode())

@@ -264,11 +264,14 @@ SIGNS = {"holds": "✓", "does not hold": "✗", "inconclusive": "?"}
 
 
 def _verdicts(judged: pa.Table) -> str:
-    """3 hold, 1 does not, 20 are inconclusive: of the current readings."""
-    current = statistics.rows(judged, reading="current")["verdict"].to_pylist()
-    counts = Counter(current)
-    order = [*SIGNS, *claims.UNJUDGED]
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
+    """15 hold, 9 inconclusive: of the current readings."""
+    counts = Counter(statistics.rows(judged, reading="current")["verdict"].to_pylist())
+    several = {"holds": "hold", "does not hold": "do not hold"}
+    return ", ".join(
+        f"{counts[verdict]} {several.get(verdict, verdict) if counts[verdict] > 1 else verdict}"
+        for verdict in (*SIGNS, *claims.UNJUDGED)
+        if counts[verdict]
+    )
 
 
 def _asked_of(shown: Sequence[Shown]) -> list[dict[str, Any]]:

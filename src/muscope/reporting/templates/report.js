@@ -112,6 +112,18 @@
     };
   }
 
+  // The cells around points, by which the nearest one is found, tell what their point would tell.
+  function mended(spec) {
+    const marks = [...spec.marks];
+    for (const mark of marks) {
+      marks.push(...(mark.marks || []));
+      if (mark.name && mark.name.endsWith("_voronoi")) {
+        mark.encode.update.tooltip = { signal: "datum.datum.told" };
+      }
+    }
+    return spec;
+  }
+
   async function draw(card) {
     const theme = dark.matches ? DARK : LIGHT;
     drawing = drawing || library();
@@ -124,11 +136,14 @@
         /"\$(\w+)"/g, (whole, colour) => theme[colour] ? JSON.stringify(theme[colour]) : whole);
       const drawn = JSON.parse(coloured);
       for (const parameter of drawn.params) {
-        if (parameter.name in card.chosen) parameter.value = card.chosen[parameter.name];
+        const chosen = card.chosen[parameter.name];
+        if (chosen !== undefined && takes(columns, parameter.name, chosen)) parameter.value = chosen;
       }
       drawn.datasets = { rows: rowsOf(await table(card.run, name), columns) };
       const made = await vegaEmbed(places[i], drawn, {
         actions: false, renderer: "canvas", config: config(theme), tooltip: { theme: "custom" },
+        patch: mended,
+        logLevel: 1, // Errors: a line that nothing is chosen of has no extent: no news.
       });
       card.views.push(made.view);
     }
@@ -141,10 +156,16 @@
     return card.busy;
   }
 
+  // Whether a panel has what is to be shown.
+  function takes(columns, parameter, value) {
+    return parameter !== "measure" || columns.includes(value);
+  }
+
   function choose(card, parameter, value) {
     card.chosen[parameter] = value;
+    const taking = (_, i) => takes(card.panels[i][2], parameter, value);
     card.busy = card.busy.then(() => Promise.all(
-      card.views.map((view) => view.signal(parameter, value).runAsync())));
+      card.views.filter(taking).map((view) => view.signal(parameter, value).runAsync())));
   }
 
   function bind(card, control) {
@@ -211,6 +232,10 @@
       if (control.dataset.how === "agents") fillAgents(card, control);
       bind(card, control);
     }
+    const swap = element.querySelector(".swap");
+    swap.addEventListener("click", () => {
+      swap.setAttribute("aria-pressed", element.classList.toggle("pictured"));
+    });
     element.querySelector(".controls").hidden = false;
     return card;
   }
