@@ -256,7 +256,7 @@ def test_figures_and_claims_name_it(with_a_diverged_agent):
     run, _ = with_a_diverged_agent
     page = muscope.report(run).read_text()
     assert page.count("Agent 1 diverged in training") == 1
-    assert page.count("⚠ 1 of 2 agents diverged") == len(registry.everything())
+    assert page.count("⚠ 1 of 3 agents diverged") == len(registry.everything())
     claims = muscope.judge(run).to_pylist()
     assert claims
     for row in claims:

@@ -54,11 +54,11 @@ def _column(column: pa.ChunkedArray) -> tuple[dict[str, Any], np.ndarray]:
         if np.array_equal(short.astype(np.float64), numbers, equal_nan=True):
             return {"kind": "float32"}, short.astype("<f4")
         return {"kind": "float64"}, numbers.astype("<f8")
-    if pa.types.is_integer(column.type) and not column.null_count:
-        numbers = column.to_numpy()
-        if not len(numbers) or np.abs(numbers).max() < 2**31:
-            return {"kind": "int32"}, numbers.astype("<i4")
-        return {"kind": "float64"}, numbers.astype("<f8")
+    if pa.types.is_integer(column.type):
+        numbers = column.cast(pa.float64()).to_numpy()
+        if column.null_count or np.abs(numbers).max(initial=0) >= 2**31:
+            return {"kind": "float64"}, numbers.astype("<f8")
+        return {"kind": "int32"}, numbers.astype("<i4")
     encoded = column.combine_chunks().cast(pa.string()).dictionary_encode()
     none = len(encoded.dictionary)
     codes = encoded.indices.fill_null(none).to_numpy(zero_copy_only=False)

@@ -5,7 +5,6 @@ It needs a folder's tables and nothing else: no agents, no environment.
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from collections import Counter
@@ -25,9 +24,9 @@ from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
-from muscope.reporting import embed, figures
+from muscope.reporting import embed, figures, player
 from muscope.statistics import Summary
-from muscope.storage import gif, metrics, tables
+from muscope.storage import metrics, tables
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import Folder
 from muscope.version import __version__
@@ -148,7 +147,7 @@ class Shown(NamedTuple):
     returns: list[dict[str, str]]
     training: dict[str, str]
     damaged_lines: int
-    film: str
+    film: player.Film | None
     strange: list[str]
     settings: list[tuple[str, Any]]
     made_by: dict[str, str]
@@ -193,12 +192,16 @@ def report_together(folders: Sequence[Folder], path: Path) -> None:
         corrected=claims.CORRECTED,
         unjudged=claims.UNJUDGED,
         signs=SIGNS,
-        vega=embed.vega() if any(card.panels for of in shown for card in of.cards) else "",
+        vega=embed.vega() if any(of.film or _explored(of) for of in shown) else "",
         version=__version__,
     )
     write_atomically(path, page.encode())
     if failed:
         raise FigureError(f"{'; '.join(failed)}. {path} is written without it.")
+
+
+def _explored(of: Shown) -> bool:
+    return any(card.panels for card in of.cards)
 
 
 def _card(of: Shown, name: str) -> figures.Card | None:
@@ -228,7 +231,8 @@ def _shown(folder: Folder, key: str) -> tuple[Shown, list[str]]:
     devices = {about.get("devices", "") for about in told} - {""}
     logs = [metrics.read(path) for path in folder.metrics_paths()]
     judged = _judged(folder)
-    names = [name for card in cards for name in card.tables]
+    film = player.film_of(folder)
+    packed = {n: embed.table(tables.read(folder.table_path(n))) for c in cards for n in c.tables}
     return Shown(
         key=key,
         name=folder.path.name,
@@ -240,13 +244,13 @@ def _shown(folder: Folder, key: str) -> tuple[Shown, list[str]]:
         date=_date(folder, made),
         warnings=[*dict.fromkeys(w for about in told for w in figures.warned(about).sentences)],
         cards=cards,
-        tables={n: embed.table(tables.read(folder.table_path(n))) for n in names},
+        tables={**packed, **(film.tables if film else {})},
         claims=judged.select(_CLAIMS).to_pylist(),
         verdicts=_verdicts(judged),
         returns=_returns(folder),
         training=_training(logs, json.loads(settings["config"])),
         damaged_lines=sum(log.damaged for log in logs),
-        film=_film(folder),
+        film=film,
         strange=[*strange, *failed],
         settings=_settings(folder, made),
         made_by=origin.made_by,
@@ -330,18 +334,6 @@ def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
         name: ", ".join(f"evaluate.{s} {of[s]}" for s in of if s in varied)
         for name, of in used.items()
     }
-
-
-def _film(folder: Folder) -> str:
-    """The film as a URI, or nothing.
-
-    Raises:
-        RunError: it is damaged.
-
-    """
-    if not folder.film_path.exists():
-        return ""
-    return "data:image/gif;base64," + base64.b64encode(gif.read(folder.film_path)).decode()
 
 
 def _returns(folder: Folder) -> list[dict[str, str]]:

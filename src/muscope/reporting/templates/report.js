@@ -220,9 +220,62 @@
     fieldset.append(button("all", true), button("none", false));
   }
 
+  // A film: pictures by the slider's place, and what was predicted at the move.
+  function bindPlayer(card) {
+    const { element } = card;
+    const frames = JSON.parse(element.querySelector("script.frames").textContent);
+    const scene = element.querySelector(".scene img");
+    const slider = element.querySelector("input[type=range]");
+    const told = element.querySelector(".told");
+    const play = element.querySelector('[data-play="0"]');
+    const [, name, columns] = card.panels[0];
+    const moves = JSON.parse(slider.closest("[data-values]").dataset.values);
+    const digits = (value) => value === null ? "none" : String(Number(value.toPrecision(4)));
+    let timer = null;
+    let rows = null;
+    const tell = async () => {
+      const place = Number(slider.value);
+      scene.src = frames[place];
+      rows = rows || rowsOf(await table(card.run, name), columns);
+      const row = rows[moves[Number(slider.value)]];
+      told.textContent = `move ${row.move}: action ${row.action}, reward ${digits(row.reward)}; `
+        + `predicted one step ahead ${digits(row.predicted_next)}, `
+        + `long before ${digits(row.predicted_last)}`;
+    };
+    const show = (place) => {
+      slider.value = place;
+      slider.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    const stop = () => {
+      clearInterval(timer);
+      timer = null;
+      play.textContent = "play";
+    };
+    slider.addEventListener("input", tell);
+    for (const button of element.querySelectorAll("[data-play]")) {
+      const by = Number(button.dataset.play);
+      button.addEventListener("click", () => {
+        const last = frames.length - 1;
+        const playing = timer !== null;
+        stop();
+        if (by) show(Math.min(Math.max(Number(slider.value) + by, 0), last));
+        if (by || playing) return;
+        if (Number(slider.value) === last) show(0);
+        play.textContent = "pause";
+        timer = setInterval(() => {
+          if (Number(slider.value) >= last) stop();
+          else show(Number(slider.value) + 1);
+        }, 80);
+      });
+    }
+    told.hidden = false;
+    tell();
+  }
+
   function start(element) {
     const panels = JSON.parse(element.querySelector("script.panels").textContent);
-    const agents = panels[0][0].params.find((each) => each.name === "agents").value;
+    const several = panels[0][0].params.find((each) => each.name === "agents");
+    const agents = several ? several.value : [];
     const card = {
       element, panels, agents, run: element.dataset.run, views: [], chosen: {},
       busy: Promise.resolve(),
@@ -236,6 +289,7 @@
     swap.addEventListener("click", () => {
       swap.setAttribute("aria-pressed", element.classList.toggle("pictured"));
     });
+    if (element.classList.contains("player")) bindPlayer(card);
     element.querySelector(".controls").hidden = false;
     return card;
   }
@@ -248,7 +302,7 @@
       save(new Blob([csvOf(read)], { type: "text/csv" }), `${name}.csv`);
     });
   }
-  for (const link of document.querySelectorAll("a.svg")) {
+  for (const link of document.querySelectorAll("a.same")) {
     link.href = link.closest("figure").querySelector(".picture img").src;
   }
   if (typeof DecompressionStream === "undefined") return; // The pictures stay.
