@@ -1,8 +1,10 @@
 """The report as people meet it: in a browser, from disk, with the network off."""
 
+import base64
 import csv
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from browser import chromium, opened
 
 from muscope import statistics
+from muscope.reporting import embed
 from muscope.reporting import page as pages
 from muscope.storage import tables
 from muscope.storage.folder import Folder
@@ -205,3 +208,31 @@ def test_the_page_is_small_and_fetches_nothing(folder):
     panels = page.count('class="panels"')
     assert panels == 3
     json.loads(page.split('class="panels">')[1].split("</script>")[0])
+
+
+def test_packed_columns_hold_every_number_exactly():
+    columns = {
+        "small": pa.array([1, -2, 3]),
+        "large": pa.array([2**40, 0, -1]),
+        "holes": pa.array([1, None, 3]),
+        "exact": pa.array([0.1, float("nan"), 1e300]),
+        "short": pa.array([0.5, None, -0.25]),
+        "text": pa.array(["a", None, "a"]),
+        "config": pa.array(["left", "out", "here"]),
+    }
+    packed = embed.table(pa.table(columns))
+    data, kinds, read = zlib.decompress(base64.b64decode(packed["data"])), {}, {}
+    for about in packed["columns"]:
+        kind = about["kind"]
+        kinds[about["name"]] = kind
+        size = 8 if kind == "float64" else 4
+        planes = np.frombuffer(data[: 3 * size], np.uint8).reshape(size, 3)
+        data = data[3 * size :]
+        dtype = {"int32": "<i4", "text": "<i4", "float32": "<f4", "float64": "<f8"}[kind]
+        numbers = np.ascontiguousarray(planes.T).view(dtype).ravel()
+        read[about["name"]] = [about["values"][i] for i in numbers] if kind == "text" else numbers
+    assert data == b""
+    assert list(kinds.values()) == ["int32", "float64", "float64", "float64", "float32", "text"]
+    assert read["text"] == ["a", "", "a"]
+    for name in ("small", "large", "holes", "exact", "short"):
+        np.testing.assert_array_equal(read[name], np.array(columns[name].to_pylist(), float))

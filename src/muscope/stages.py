@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from muscope import checks, cluster, envs, jobs, runtime
+from muscope import checks, cluster, display, envs, jobs, runtime
 from muscope.agent import networks
 from muscope.config import Config, EvaluateConfig, RayConfig, differences, to_dict
 from muscope.config.base import from_dict
@@ -48,6 +48,19 @@ class StudyRun(Run):
     def subject(self) -> RunSubject:
         """The run's agents, as experiments see them."""
         return RunSubject(self)
+
+    def _repr_html_(self) -> str:
+        config = self.config
+        rows: list[list[object]] = [
+            ["environment", config.environment.name],
+            ["preset", config.preset],
+            ["agents", config.train.agents],
+            ["training steps", f"{config.train.steps:,}"],
+            ["checkpoints", ", ".join(f"{step:,}" for step in self.steps()) or "none yet"],
+            ["tables", ", ".join(self.tables()) or "none yet"],
+            ["report", self.report_path if self.report_path.exists() else "none yet"],
+        ]
+        return display.table(f"run {self.path}", [], rows)
 
     def agent(self, index: int = 0, step: int | None = None) -> TrainedAgent:
         """Agent ``index`` at training step ``step`` (the last checkpoint by default).

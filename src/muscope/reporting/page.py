@@ -24,7 +24,7 @@ from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
-from muscope.reporting import embed, figures, player
+from muscope.reporting import embed, figures, look, player
 from muscope.statistics import Summary
 from muscope.storage import metrics, tables
 from muscope.storage.checkpoint import write_atomically
@@ -193,6 +193,7 @@ def report_together(folders: Sequence[Folder], path: Path) -> None:
         unjudged=claims.UNJUDGED,
         signs=SIGNS,
         vega=embed.vega() if any(of.film or _explored(of) for of in shown) else "",
+        themes=look.themes(),
         version=__version__,
     )
     write_atomically(path, page.encode())

@@ -59,7 +59,9 @@ def film_of(folder: Folder) -> Film | None:
     control = Control("pick_move", "move", "slider", moves, [f"{m:,}" for m in moves], moves[:1])
     tables = tables_of(notes)
     packed = {name: embed.table(table) for name, table in tables.items()}
-    return Film(uri, caption, _scenes(data, notes["scene"]), packed, [control], _panels(notes, unroll))
+    return Film(
+        uri, caption, _scenes(data, notes["scene"]), packed, [control], _panels(notes, unroll)
+    )
 
 
 def tables_of(notes: dict[str, Any]) -> dict[str, pa.Table]:

@@ -15,9 +15,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from muscope.errors import BusyError
+from muscope.storage import tables
 from muscope.storage.checkpoint import is_leftover, naming
 
 EXAMINATION = "examination.json"
@@ -94,6 +96,15 @@ class Folder:
 
     def table_path(self, table: str) -> Path:
         return self.path / "tables" / f"{table}.parquet"
+
+    def table(self, name: str) -> pa.Table:
+        """A table, its content checked.
+
+        Raises:
+            RunError: it is missing or damaged.
+
+        """
+        return tables.read(self.table_path(name))
 
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that are there, sorted."""

@@ -1,16 +1,7 @@
 "use strict";
 // Every chart reads the embedded tables; what the reader chooses are parameters of the charts.
 (() => {
-  const LIGHT = {
-    blue: "#0072B2", orange: "#B06A00", red: "#C24E00", green: "#007A5A", purple: "#9B4F96",
-    grey: "#666666", ink: "#1c1c1c", quiet: "#555555", line: "#dcdcdc",
-    ramp: { scheme: "viridis", extent: [0.8, 0.0] },
-  };
-  const DARK = {
-    blue: "#56B4E9", orange: "#E69F00", red: "#F58A52", green: "#3CC79A", purple: "#DB9AD3",
-    grey: "#a5a9b0", ink: "#e8e8e8", quiet: "#b0b4ba", line: "#3a3f47",
-    ramp: { scheme: "viridis", extent: [0.45, 1.0] },
-  };
+  const THEMES = JSON.parse(document.getElementById("themes").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const KINDS = {
     int32: Int32Array, float32: Float32Array, float64: Float64Array, text: Int32Array,
@@ -95,23 +86,6 @@
     new Function(new TextDecoder().decode(source))();
   }
 
-  function config(theme) {
-    const text = { labelColor: theme.quiet, titleColor: theme.ink };
-    const font = "system-ui, sans-serif";
-    return {
-      background: null,
-      font,
-      view: { stroke: null },
-      title: { color: theme.ink },
-      axis: { ...text, gridColor: theme.line, domainColor: theme.quiet, tickColor: theme.quiet,
-        titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 12 },
-      legend: { ...text, orient: "bottom", direction: "horizontal", columns: 4,
-        symbolOpacity: 1, titleFontWeight: "normal", labelLimit: 260, labelFontSize: 12,
-        titleFontSize: 12 },
-      range: { ordinal: theme.ramp },
-    };
-  }
-
   // The cells around points, by which the nearest one is found, tell what their point would tell.
   function mended(spec) {
     const marks = [...spec.marks];
@@ -125,7 +99,7 @@
   }
 
   async function draw(card) {
-    const theme = dark.matches ? DARK : LIGHT;
+    const { colours, config } = dark.matches ? THEMES.dark : THEMES.light;
     drawing = drawing || library();
     await drawing;
     for (const view of card.views) view.finalize();
@@ -133,7 +107,7 @@
     const places = card.element.querySelectorAll(".chart");
     for (const [i, [spec, name, columns]] of card.panels.entries()) {
       const coloured = JSON.stringify(spec).replaceAll(
-        /"\$(\w+)"/g, (whole, colour) => theme[colour] ? JSON.stringify(theme[colour]) : whole);
+        /"\$(\w+)"/g, (whole, name) => name in colours ? JSON.stringify(colours[name]) : whole);
       const drawn = JSON.parse(coloured);
       for (const parameter of drawn.params) {
         const chosen = card.chosen[parameter.name];
@@ -141,7 +115,7 @@
       }
       drawn.datasets = { rows: rowsOf(await table(card.run, name), columns) };
       const made = await vegaEmbed(places[i], drawn, {
-        actions: false, renderer: "canvas", config: config(theme), tooltip: { theme: "custom" },
+        actions: false, renderer: "canvas", config, tooltip: { theme: "custom" },
         patch: mended,
         logLevel: 1, // Errors: a line that nothing is chosen of has no extent: no news.
       });
