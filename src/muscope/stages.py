@@ -291,9 +291,9 @@ def report(
             has.
 
     """
-    folders = [_folder(each) for each in (run, *others)]
     if others and out is None:
         raise ConfigError("a report of several runs needs --out FILE.html, a page of its own.")
+    folders = [_folder(each) for each in (run, *others)]
     for folder in folders:
         if isinstance(folder, StudyRun) and folder.steps():
             _refuse_stale(folder)

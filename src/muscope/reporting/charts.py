@@ -196,7 +196,7 @@ def _drawn(panel: Lines, view: View, given: Tables) -> Panel:
             "line",
             {**line, "y": value, "detail": {"field": "agent"}},
             strokeWidth=1,
-            opacity=0.4,
+            opacity=0.3,
         ),
         *_beside(panel, table, view, x),
         _layer(over, "line", {**line, "y": mean}, strokeWidth=2.5),

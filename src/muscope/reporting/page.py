@@ -188,6 +188,7 @@ def report_together(folders: Sequence[Folder], path: Path) -> None:
         runs=shown,
         rows=[row for row in rows if any(card for _, card in row)],
         homes=homes,
+        labels=_labels(shown),
         asked=_asked_of(shown),
         corrected=claims.CORRECTED,
         unjudged=claims.UNJUDGED,
@@ -196,9 +197,15 @@ def report_together(folders: Sequence[Folder], path: Path) -> None:
         themes=look.themes(),
         version=__version__,
     )
-    write_atomically(path, page.encode())
+    write_atomically(path, page.lstrip().encode())
     if failed:
         raise FigureError(f"{'; '.join(failed)}. {path} is written without it.")
+
+
+def _labels(shown: Sequence[Shown]) -> list[str]:
+    """Short names that tell runs apart: their environments', if these do."""
+    environments = [of.environment for of in shown]
+    return environments if len({*environments}) == len(shown) else [of.name for of in shown]
 
 
 def _explored(of: Shown) -> bool:
