@@ -81,11 +81,32 @@ def _choice(choice: Choice, table: pa.Table, view: View) -> Control:
 
 
 def panels(view: View, given: Tables) -> list[Panel]:
-    """The specifications of a view's panels, for these tables."""
+    """The specifications of a view's panels, for these tables.
+
+    Raises:
+        ValueError: a column that the view names is not in its table.
+
+    """
+    for panel in view.panels:
+        _check(panel, view, given)
     return [
         _matrix(panel, view, given) if isinstance(panel, Matrix) else _drawn(panel, view, given)
         for panel in view.panels
     ]
+
+
+def _check(panel: Lines | Matrix, view: View, given: Tables) -> None:
+    name, table = _table(panel, given)
+    named = [panel.x, *(choice.column for choice in view.choices)]
+    if isinstance(panel, Matrix):
+        named.append(panel.y)
+    else:
+        named += [panel.colour, panel.dash, *panel.where]
+        named += [column for each in panel.beside for column in (each.column, *each.where)]
+    named += [] if _measures(panel, given) else [*panel.measures]
+    lacking = [column for column in named if column and column not in table.column_names]
+    if lacking:
+        raise ValueError(f"table {name} has no column '{lacking[0]}'")
 
 
 def _table(panel: Lines | Matrix, given: Tables) -> tuple[str, pa.Table]:

@@ -126,7 +126,8 @@ def _explored(
         view = experiment.view(given)
         if not isinstance(view, View):
             raise TypeError(f"it returns a {type(view).__name__}, not a View")
-        return charts.controls(view, given), charts.panels(view, given)
+        panels = charts.panels(view, given)
+        return charts.controls(view, given), panels
 
 
 def _command(folder: Folder, experiment: Experiment) -> str:
