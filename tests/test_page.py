@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from browser import chromium, opened
 
-from muscope import statistics
+from muscope import cli, statistics
 from muscope.reporting import embed
 from muscope.reporting import page as pages
 from muscope.storage import tables
-from muscope.storage.folder import Folder
+from muscope.storage.folder import EXAMINATION, Folder
 
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "cart-pole-quick"
 AGENTS = 3
@@ -181,11 +181,24 @@ def test_everybody_can_read_it(browser, folder, width, dark):
         assert visit.said == []
 
 
+def test_without_a_script_the_pictures_are_there(browser, folder):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(folder.report_path.resolve().as_uri())
+    card = page.locator("#r0-figure2")
+    assert card.locator(".picture img").is_visible()
+    assert not card.locator(".controls").is_visible()
+    context.close()
+
+
 def test_two_runs_stand_side_by_side(browser, folder, tmp_path):
     other = Folder(tmp_path / "other")
     (other.path / "tables").mkdir(parents=True)
     shutil.copy(KEPT / "figure2.parquet", other.path / "tables")
-    pages.report_together([folder, other], tmp_path / "both.html")
+    for each in (folder, other):
+        (each.path / EXAMINATION).write_text("{}")
+    cli.main(["report", str(folder.path), str(other.path), "--out", str(tmp_path / "both.html")])
+    assert not other.report_path.exists()
     with opened(browser, tmp_path / "both.html") as visit:
         left, right = (visit.drawn(f"{run}-figure2") for run in ("r0", "r1"))
         a, b = left.bounding_box(), right.bounding_box()

@@ -50,7 +50,8 @@ def table(rows: pa.Table) -> dict[str, Any]:
 def _column(column: pa.ChunkedArray) -> tuple[dict[str, Any], np.ndarray]:
     if pa.types.is_floating(column.type):
         numbers = column.to_numpy().astype(np.float64)
-        short = numbers.astype(np.float32)
+        with np.errstate(over="ignore"):  # Too large is infinite there, and so not the same.
+            short = numbers.astype(np.float32)
         if np.array_equal(short.astype(np.float64), numbers, equal_nan=True):
             return {"kind": "float32"}, short.astype("<f4")
         return {"kind": "float64"}, numbers.astype("<f8")
