@@ -30,7 +30,7 @@ def config(theme: dict[str, Any]) -> dict[str, Any]:
     lines = {"gridColor": theme["line"], "domainColor": theme["quiet"]}
     legend = {"orient": "bottom", "direction": "horizontal", "columns": 4, "symbolOpacity": 1}
     return {
-        "background": None,
+        "background": "transparent",
         "font": "system-ui, sans-serif",
         "view": {"stroke": None},
         "title": {"color": theme["ink"]},

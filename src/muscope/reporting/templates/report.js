@@ -202,7 +202,8 @@
     const slider = element.querySelector("input[type=range]");
     const told = element.querySelector(".told");
     const play = element.querySelector('[data-play="0"]');
-    const [, name, columns] = card.panels[0];
+    const [spec, name, columns] = card.panels[0];
+    const [, next, last] = spec.layer[0].encoding.color.scale.domain;
     const moves = JSON.parse(slider.closest("[data-values]").dataset.values);
     const digits = (value) => value === null ? "none" : String(Number(value.toPrecision(4)));
     let timer = null;
@@ -213,8 +214,7 @@
       rows = rows || rowsOf(await table(card.run, name), columns);
       const row = rows[moves[Number(slider.value)]];
       told.textContent = `move ${row.move}: action ${row.action}, reward ${digits(row.reward)}; `
-        + `predicted one step ahead ${digits(row.predicted_next)}, `
-        + `long before ${digits(row.predicted_last)}`;
+        + `${next} ${digits(row.predicted_next)}, ${last} ${digits(row.predicted_last)}`;
     };
     const show = (place) => {
       slider.value = place;
