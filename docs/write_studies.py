@@ -16,6 +16,7 @@ import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ import pyarrow as pa
 from muscope import statistics
 from muscope.claims import SCHEMA as CLAIMS
 from muscope.claims import UNJUDGED
+from muscope.claims.interval import ALPHA
 from muscope.experiments import registry
 from muscope.experiments.planning_claims import POLICIES
 from muscope.experiments.style import thousands
@@ -31,6 +33,8 @@ from muscope.storage import tables
 HERE = Path(__file__).parent
 PAGE = HERE / "studies.md"
 WIDTH = 120
+MOST_AGENTS = 10_000
+"""Nobody will train more."""
 NUMBER = re.compile(r"\{(\w+)\.(\w+)((?: \w+=[\w,.-]+)*)\}")
 
 
@@ -194,15 +198,32 @@ def figures(study: Study) -> Iterator[str]:
             yield BESIDE[experiment.name](study)
 
 
+def would_decide(row: dict[str, Any], together: list[dict[str, Any]]) -> str:
+    """How many agents would decide what is inconclusive, if the estimate and the spread over
+    agents stand: the interval narrows with the root of their number.
+    """
+    if row["verdict"] != "inconclusive" or row["reading"] != "current" or row["n_agents"] < 2:
+        return ""
+    # Holm's factor: claims whose p is no smaller.
+    factor = sum(other["p"] >= row["p"] for other in together)
+    normal = NormalDist()
+    needed = normal.inv_cdf(1 - ALPHA / factor / 2) / normal.inv_cdf(1 - row["p"] / 2)
+    agents = row["n_agents"] * needed**2
+    rounded = float(f"{agents:.2g}")
+    told = f"about {rounded:,.0f}" if rounded < MOST_AGENTS else f"more than {MOST_AGENTS:,}"
+    return f"{told} agents would decide it, if the estimate stands"
+
+
 def claims_of(study: Study) -> str:
     """All readings of a study's claims."""
+    current = study.claims()
     rows = [
         [
             row["claim"],
             row["text"],
             verdict(row),
             "" if row["p_adjusted"] != row["p_adjusted"] else f"{row['p_adjusted']:.2g}",
-            row["note"],
+            "; ".join(filter(None, (would_decide(row, current), row["note"]))),
         ]
         for reading in ("current", "former")
         for row in study.claims(reading)

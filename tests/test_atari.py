@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muscope import envs
+from muscope import envs, presets
 from muscope.config.base import to_dict
 from muscope.config.environment import EnvironmentConfig, HostConfig
 from muscope.envs import training_view
@@ -189,6 +189,54 @@ def test_fire_and_no_action_are_one_once_the_ball_moves():
     for action in (1, 2, 0, 3):
         state = model.step(state.snapshot, action)
     assert model.step(state.snapshot, 0).snapshot == model.step(state.snapshot, 1).snapshot
+
+
+def test_fire_is_pressed_at_the_start_and_after_every_life_and_at_no_other_time():
+    """Against the raw emulator, on which FIRE is pressed by hand."""
+    model, raw = Emulator(EmulatorMaker("breakout", True, 4, fire=True)), console()
+    buttons, rng = raw.getMinimalActionSet(), np.random.default_rng(0)
+
+    def press(button):
+        points = 0
+        for _ in range(4):
+            if not raw.game_over():
+                points += raw.act(button)
+        return points
+
+    for _ in range(8):
+        raw.act(0)
+    press(ale_py.Action.FIRE)
+    now = model.reset(7)
+    served, moves = 1, 0
+    while not now.over:
+        assert now.snapshot == raw.cloneState().serialize()
+        lives, action = raw.lives(), int(rng.choice([0, 2, 3]))
+        points = press(buttons[action])
+        if raw.lives() < lives and not raw.game_over():
+            points += press(ale_py.Action.FIRE)
+            served += 1
+        now = model.step(now.snapshot, action)
+        moves += 1
+        assert now.reward == points
+    assert served == 5
+    assert moves < 1_000
+    idle = waiting = Emulator(EmulatorMaker("breakout", True, 4)).reset(7)
+    for _ in range(200):
+        waiting = model.step(waiting.snapshot, 0)
+    assert waiting.view.lives == idle.view.lives  # Nobody has served.
+
+
+def test_fire_changes_nothing_where_a_game_has_no_such_button():
+    games = [
+        Emulator(EmulatorMaker("freeway", True, 4, fire=fire)).reset(3) for fire in (False, True)
+    ]
+    assert games[0].snapshot == games[1].snapshot
+
+
+@pytest.mark.parametrize("preset", ["quick", "gpu", "paper"])
+def test_presets_serve(preset):
+    assert presets.preset("breakout", preset).environment.options["fire"]
+    assert presets.preset("atari:pong", preset).environment.options["fire"]
 
 
 def test_a_finished_game_stays_as_it_is():

@@ -161,6 +161,27 @@ def test_tables_of_any_type_come_back(tmp_path, kind, rows):
     assert tables.told(tmp_path / "t.parquet")["mark"] == "m"
 
 
+def test_a_copy_is_the_same_table_or_one_of_so_many_digits(tmp_path):
+    numbers = [math.pi, -1e-30, 0.0, float("nan"), float("inf"), 1e30, None]
+    table = pa.table({"x": pa.array(numbers, pa.float32()), "i": pa.array(range(7), pa.int64())})
+    first, same, short = (tmp_path / f"{name}.parquet" for name in ("first", "same", "short"))
+    tables.write(first, table, {"agents": "3"})
+    tables.copy(first, same)
+    tables.copy(first, short, bits=12)
+    assert tables.told(same) == tables.told(first)
+    assert tables.told(short) == {**tables.told(first), "rounded_to_bits": "12"}
+    was, exact, rounded = (tables.read(path)["x"].to_pylist() for path in (first, same, short))
+    assert repr(exact) == repr(was)
+    assert repr(rounded[2:5]) == repr(was[2:5])
+    assert rounded[6] is None
+    for x, y in zip(was, rounded, strict=True):
+        if x and math.isfinite(x):
+            assert 0 < abs(x - y) <= abs(x) * 2**-12
+            fraction = math.frexp(y)[0] * 2**12
+            assert fraction == int(fraction)
+    assert tables.read(short)["i"].to_pylist() == list(range(7))
+
+
 def test_a_table_without_a_digest_is_read(tmp_path):
     """As older versions wrote them; one that had a digest and lost it or its name is not one."""
     path, table = tmp_path / "t.parquet", columns(a=[1, 2])

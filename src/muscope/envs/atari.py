@@ -2,10 +2,11 @@
 
 Source of the set-up: EfficientZero's (Ye et al. 2021), which the paper follows; the settings are
 :class:`AtariConfig`.  Deterministic: no sticky actions, and only the
-number of frames without action at the start varies games.  Nobody presses FIRE for the
-agent: in Breakout there is no ball before it does, after every life.  While the ball moves
-FIRE does what NOOP does, to the byte, so that of Figure 4's 256 action sequences at most 81
-differ; each still counts as a sequence of its own, with its own probability and prediction.
+number of frames without action at the start varies games.  In Breakout there is no ball before
+FIRE is pressed, after every life: the presets press it for the agent, EfficientZero's play without.
+While the ball moves FIRE does what NOOP does, to the byte, so that of Figure 4's 256 action
+sequences at most 81 differ; each still counts as a sequence of its own, with its own probability
+and prediction.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class AtariConfig(Settings):
     """Emulated frames per agent step; the screen is the maximum of the last two."""
     stack: Annotated[int, *within(1, 100)] = 4
     """Frames in an observation."""
+    fire: bool = False
+    """Press FIRE for one agent step after a game's start and after a lost life, in games that have
+    it, as most of the Atari literature does (its wrapper FireReset).  Without it an agent that does
+    not press FIRE itself waits for a ball to the time limit.  On in all presets."""
     noop_max: Annotated[int, *within(1, 1_000)] = 30
     """A game starts with 1 to this many emulated frames without action, drawn by ``reset``."""
     time_limit: Count = 3_000
@@ -83,7 +88,7 @@ class Atari(HostEnvironment):
 
     def __init__(self, game: str, options: AtariConfig | None = None, name: str | None = None):
         self.options = options = options or AtariConfig()
-        maker = EmulatorMaker(game, options.colour == "grey", options.frame_skip)
+        maker = EmulatorMaker(game, options.colour == "grey", options.frame_skip, options.fire)
         emulator: Any = models(maker)[0]
         first = emulator.reset(0)
         height, width, self._channels = first.view.screen.shape

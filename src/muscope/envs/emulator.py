@@ -41,6 +41,9 @@ class EmulatorMaker:
     grey: bool
     """Read grey screens rather than colours."""
     frame_skip: int
+    fire: bool = False
+    """Press FIRE for a step when a game has begun and when a life is lost; see
+    :attr:`muscope.envs.atari.AtariConfig.fire`."""
 
     def __call__(self) -> Emulator:
         return Emulator(self)
@@ -74,29 +77,44 @@ class Emulator:
         self._ale.loadROM(str(roms.get_rom_path(maker.game)))
         self._actions = self._ale.getMinimalActionSet()
         self.num_actions = len(self._actions)
+        fires = maker.fire and ale_py.Action.FIRE in self._actions
+        self._fire = ale_py.Action.FIRE if fires else None
         # The emulator's own reset depends on what was played before; this does not.
         self._ale.reset_game()
         self._power_up = self._ale.cloneState()
 
     def reset(self, start: int) -> HostStep:
-        """The game after ``start`` + 1 frames without action."""
+        """The game after ``start`` + 1 frames without action, and with a ball if FIRE serves it."""
         self._ale.restoreState(self._power_up)
         for _ in range(start + 1):
             self._ale.act(0)
-        return self._here(self._screen(), 0.0)
+        if self._fire is None:
+            return self._here(self._screen(), 0.0)
+        return self._here(*self._play(self._fire))
 
     def step(self, snapshot: bytes, action: int) -> HostStep:
-        """One action for ``frame_skip`` frames, fewer if the game ends."""
+        """One action from a state; after a lost life FIRE too, if the maker says so."""
         self._ale.restoreState(self._restored(snapshot))
+        lives = self._ale.lives()
+        screen, reward = self._play(self._actions[action])
+        if self._fire is not None and self._ale.lives() < lives and not self._ale.game_over():
+            screen, more = self._play(self._fire)
+            reward += more
+        return self._here(screen, reward)
+
+    def _play(self, action: Any) -> tuple[UInt8[np.ndarray, "height width channels"], float]:
+        """One action for ``frame_skip`` frames, fewer if the game ends: the maximum of the last two
+        screens, and the points.
+        """
         reward, screens = 0.0, []
         for frame in range(self._maker.frame_skip):
-            reward += self._ale.act(self._actions[action])
+            reward += self._ale.act(action)
             over = self._ale.game_over()
             if over or frame >= self._maker.frame_skip - 2:
                 screens.append(self._screen())
             if over:
                 break
-        return self._here(np.maximum(screens[0], screens[-1]), reward)
+        return np.maximum(screens[0], screens[-1]), reward
 
     def _screen(self) -> UInt8[np.ndarray, "height width channels"]:
         if self._maker.grey:

@@ -195,11 +195,14 @@ class _Bench:
         call, compiling = _took(lowered.compile, runtime.cores())
         self._shares(Compiled(call, tracing, compiling, 1), {"environment": 1, "reset": 1})
         jax.block_until_ready(call(key, *_ints(1, 1)))
+        lengths = jax.block_until_ready(call(key, *_ints(1, limit))).lengths
+        # Only while all games go on are all workers busy, as they are when an experiment steps
+        # many lanes; and no other seed has its steps in the simulator's memory.
         begin = time.perf_counter()  # Workers have processes of their own.
-        played = jax.block_until_ready(call(key, *_ints(1, limit)))
+        played = jax.block_until_ready(call(jax.random.key(1), *_ints(1, max(1, lengths.min()))))
         took = time.perf_counter() - begin
         self.of |= {"environment": Rate(0.0, took / int(played.lengths.sum())), "reset": Rate()}
-        self.longest = int(played.lengths.max())
+        self.longest = int(lengths.max())
 
     def _update(self) -> None:
         given = (self._filled(self.form),)

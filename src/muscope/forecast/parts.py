@@ -143,14 +143,17 @@ def updating(config: Config) -> Callable[[Key[Array, ""], MuZero, Int[Array, ""]
             weight=jnp.ones_like(memory.weight), written=jnp.int32(memory.weight.shape[0])
         )
 
+        # Of the replay only the weights go round, as in training: its rows would be copied.
         def update(number: Int[Array, ""], carry: Any) -> Any:
-            agent, optimiser, memory = carry
+            agent, optimiser, weight = carry
             drawn = jax.random.fold_in(key, number)
-            return program.update(agent, optimiser, memory, number, drawn)[:3]
+            replay = memory._replace(weight=weight)
+            agent, optimiser, replay, _ = program.update(agent, optimiser, replay, number, drawn)
+            return agent, optimiser, replay.weight
 
-        begin = (agent, program.optimiser.init(agent), memory)
-        agent, _, memory = jax.lax.fori_loop(0, count, update, begin)
-        return _sum(agent) + jnp.sum(memory.weight)
+        begin = (agent, program.optimiser.init(agent), memory.weight)
+        agent, _, weight = jax.lax.fori_loop(0, count, update, begin)
+        return _sum(agent) + jnp.sum(weight)
 
     return run
 

@@ -18,10 +18,12 @@ from muscope.config import (
 )
 from muscope.presets.looks import looks
 
+# Not EfficientZero's: without it a greedy policy waits for a ball that it never serves.
+_FIRE: dict[str, Any] = {"fire": True}
 # Breakout as the paper has it ("the same setup as EfficientZero"), without EfficientZero's own
 # additions.  Where we differ (the optimiser, the replay ratio) docs/choices.md says so.
 _BREAKOUT = Config(
-    environment=EnvironmentConfig("breakout", discount=0.997**4),
+    environment=EnvironmentConfig("breakout", discount=0.997**4, options=_FIRE),
     # Rewards are clipped to their sign and values stay below h(300), 17.
     network=NetworkConfig(
         kind="resnet",
@@ -58,7 +60,7 @@ PRESETS: dict[str, Config] = {
         environment=EnvironmentConfig(
             "breakout",
             discount=0.997**4,
-            options={"frame_size": 48, "colour": "grey", "time_limit": 1_000},
+            options={**_FIRE, "frame_size": 48, "colour": "grey", "time_limit": 1_000},
         ),
         optimiser=OptimiserConfig(learning_rate=1e-3, average_rate=0.02),
         replay=ReplayConfig(capacity=100_000, start=2_000),
@@ -88,7 +90,9 @@ PRESETS: dict[str, Config] = {
     "gpu": dataclasses.replace(
         _BREAKOUT_SMALL,
         preset="gpu",
-        environment=EnvironmentConfig("breakout", discount=0.997**4, options={"colour": "grey"}),
+        environment=EnvironmentConfig(
+            "breakout", discount=0.997**4, options={**_FIRE, "colour": "grey"}
+        ),
         replay=ReplayConfig(capacity=500_000, start=4_000),
         train=TrainConfig(
             agents=1,
