@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -51,30 +51,37 @@ class Card(NamedTuple):
     panels: list[charts.Panel]
 
 
-class Warned(NamedTuple):
-    """What a table's metadata warn of."""
-
-    sentences: list[str]
-    mark: str
-    """The same for a picture."""
-    sign: str
-    """The same in a few letters."""
-
-
-def warned(about: Mapping[str, str]) -> Warned:
-    """What the metadata of a table warn of."""
-    diverged = json.loads(about.get("diverged", "{}"))
-    clipped = json.loads(about.get("clipped", "[]"))
-    sentences = [
-        f"Agent {agent} diverged in training: from the checkpoint of step {step:,} on its "
-        f"parameters are not finite. It has no numbers there and is not in the means."
-        for agent, step in diverged.items()
+def warnings(told: Sequence[Mapping[str, str]]) -> list[str]:
+    """What the metadata of tables warn of, in sentences, each once."""
+    diverged: dict[str, int] = {}
+    clipped: dict[str, None] = {}
+    for about in told:
+        for agent, step in _diverged(about).items():
+            diverged[agent] = min(step, diverged.get(agent, step))  # Not all look at all steps.
+        clipped |= dict.fromkeys(_clipped(about))
+    return [
+        *(
+            f"Agent {agent} diverged in training: from the checkpoint of step {step:,} on its "
+            f"parameters are not finite. It has no numbers there and is not in the means."
+            for agent, step in diverged.items()
+        ),
+        *(f"In training, {words}." for words in clipped),
     ]
-    sentences += [f"In training, {words}." for words in clipped]
-    some = f"{len(diverged)} of {about['agents']} agents diverged" if diverged else ""
-    marks = [some, "training targets were clipped" if clipped else ""]
-    signs = [some, "clipped targets" if clipped else ""]
-    return Warned(sentences, *("; ".join(filter(None, words)) for words in (marks, signs)))
+
+
+def _diverged(about: Mapping[str, str]) -> dict[str, int]:
+    return json.loads(about.get("diverged", "{}"))
+
+
+def _clipped(about: Mapping[str, str]) -> list[str]:
+    return json.loads(about.get("clipped", "[]"))
+
+
+def _marked(about: Mapping[str, str], clipped: str) -> str:
+    """The same of one table in a few words, with those for clipped targets."""
+    count = len(_diverged(about))
+    some = f"{count} of {about['agents']} agents diverged" if count else ""
+    return "; ".join(filter(None, (some, clipped if _clipped(about) else "")))
 
 
 def draw(folder: Folder, experiment: Experiment, settings: str) -> Card:
@@ -85,13 +92,13 @@ def draw(folder: Folder, experiment: Experiment, settings: str) -> Card:
 
     """
     given = {name: tables.read(folder.table_path(name)) for name in experiment.files}
-    words = warned(tables.told(folder.table_path(experiment.name)))
+    about = tables.told(folder.table_path(experiment.name))
     with registry.blamed(experiment, "plot"):
         figure = experiment.plot(given)
         if not isinstance(figure, Figure):
             raise TypeError(f"it returns a {type(figure).__name__}, not a matplotlib Figure")
-        if words.mark:
-            style.mark(figure, words.mark)
+        if mark := _marked(about, "training targets were clipped"):
+            style.mark(figure, mark)
         images = {suffix: _image(figure, suffix) for suffix in SUFFIXES}
     with registry.blamed(experiment, "caption"):
         caption = experiment.caption(given)
@@ -108,7 +115,7 @@ def draw(folder: Folder, experiment: Experiment, settings: str) -> Card:
         _uri("image/png", _thumbnail(images["png"])),
         experiment.files,
         figure.get_figwidth() > 4,
-        words.sign,
+        _marked(about, "clipped targets"),
         settings,
         _command(folder, experiment),
         controls,

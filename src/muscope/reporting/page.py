@@ -250,7 +250,7 @@ def _shown(folder: Folder, key: str) -> tuple[Shown, list[str]]:
         agents=origin.agents,
         steps=origin.training_steps,
         date=_date(folder, made),
-        warnings=[*dict.fromkeys(w for about in told for w in figures.warned(about).sentences)],
+        warnings=figures.warnings(told),
         cards=cards,
         tables={**packed, **(film.tables if film else {})},
         claims=judged.select(_CLAIMS).to_pylist(),
