@@ -6,7 +6,7 @@ PRESET ?= quick
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: study install test check lint types docs format benchmarks clean
+.PHONY: study install test browser check lint types docs format benchmarks clean
 
 # Extras of pyproject.toml: those that ENV needs, and those asked for, as in EXTRAS="torch".
 EXTRAS ?=
@@ -18,8 +18,16 @@ study: $(INSTALLED)  ## Train, evaluate and report: ENV=cart-pole PRESET=quick A
 
 install: $(INSTALLED)  ## The package alone, with EXTRAS="torch gymnasium" where they are needed
 
-test: $(VENV)/.dev  ## All tests
+test: $(VENV)/.dev browser  ## All tests
 	$(BIN)/python -m pytest
+
+# The report is tested in Chromium. Debian has it; without the right to install it, its tests are skipped.
+browser:
+	@if (command -v chromium || command -v chromium-browser || command -v google-chrome) >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	  || echo "Chromium cannot be installed: tests of the report are skipped."; \
+	else echo "No Chromium here: tests of the report are skipped; apt-get install chromium has it."; fi
 
 check: lint types test docs  ## Everything that must hold before a change is submitted
 

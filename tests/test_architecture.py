@@ -10,7 +10,7 @@ import muscope
 PACKAGE = Path(muscope.__file__).parent
 FLOORS = (
     ("errors", "version"),
-    ("config", "interrupt", "plugins", "progress"),
+    ("config", "display", "interrupt", "plugins", "progress"),
     ("exits", "fingerprint", "host_call", "memory", "runtime"),
     ("envs", "room", "work"),
     ("agent",),

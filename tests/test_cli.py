@@ -60,7 +60,7 @@ def test_a_study_from_the_command_line(tmp_path):
         (["claims", "nowhere"], "no run at nowhere"),
         (["evaluate", "nowhere"], "no run at nowhere"),
         (["report", "nowhere"], "no run at nowhere"),
-        (["report", "nowhere", "--fast"], "one run and --figures"),
+        (["report", "one", "two"], "needs --out FILE.html"),
         (["train", "cart-pole", "--out", "/dev/null"], "is not a muscope run"),
         (["train", "cart-pole", "--out", "/dev/null/run"], "Not a directory"),
         (["train", "cart-pole", "--network.kind", "mpl"], "unknown network 'mpl'"),
@@ -102,9 +102,10 @@ def test_a_bad_flag_is_refused_in_one_line_with_status_2(flags, message, capsys)
 def test_help(capsys):
     cli.main(["--help"])
     assert "muscope study ENV" in capsys.readouterr().out
-    cli.main(["report", "nowhere", "--help"])
-    assert "muscope report RUN" in capsys.readouterr().out
-    for command in (["study", "cart-pole"], ["train"], ["evaluate"], ["evaluate", "nowhere"]):
+    for command in (
+        *(["study", "cart-pole"], ["train"], ["evaluate"], ["evaluate", "nowhere"]),
+        *(["report"], ["report", "nowhere"]),
+    ):
         with pytest.raises(SystemExit) as stop:
             cli.main([*command, "--help"])
         assert stop.value.code == 0

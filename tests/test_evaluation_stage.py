@@ -110,7 +110,8 @@ def test_a_study_has_every_table_and_picture(run, tiny):
     assert html.count("data:image/svg+xml;base64,") == len(EXPERIMENTS)
     for experiment in EXPERIMENTS.values():
         assert escape(experiment.title) in html
-        assert run.figure_path(experiment.name, "png").stat().st_size > 10_000
+        for suffix in ("png", "svg", "pdf"):
+            assert run.figure_path(experiment.name, suffix).stat().st_size > 5_000
 
 
 def test_figure_2_has_every_cell(run, tiny):
@@ -225,12 +226,20 @@ def test_evaluating_an_unfinished_run_is_refused(run):
 
 def test_the_report_is_self_contained(run):
     page = run.report_path.read_text()
-    for outside in ('src="http', 'href="http', "<script", "<link"):
+    for outside in ('src="http', 'href="http', "<script src", "<link"):
         assert outside not in page
     assert run.figure_path("figure2", "png").read_bytes()[:4] == b"\x89PNG"
-    first = run.report_path.read_bytes()
-    muscope.report(run)
-    assert run.report_path.read_bytes() == first
+    first = muscope.report(run).read_bytes()
+    assert muscope.report(run).read_bytes() == first
+
+
+def test_a_run_and_its_agents_show_themselves(run):
+    assert "<td>0, 8, 24</td>" in run._repr_html_()
+    agent = run.agent(index=1, step=8)
+    assert "agent 1 at step 8" in agent._repr_html_()
+    found = agent.search([0.0, 0.5, 0.05, -0.5], seed=0)
+    assert f"<td>{int(max(found.visits))}</td>" in found._repr_html_()
+    assert run.table("figure3").equals(tables.read(run.table_path("figure3")))
 
 
 def test_a_table_of_other_agents_is_not_drawn(run, tiny, tmp_path):

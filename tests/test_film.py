@@ -4,13 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from browser import chromium, opened
+from matplotlib.figure import Figure
 from PIL import Image
 
 import muscope
 from muscope import cli, envs
 from muscope.errors import ConfigError
-from muscope.reporting.film import FRAMES, episode, film
+from muscope.reporting.film import FRAMES, episode, film, scale_rewards
 from muscope.reporting.scenes import SCENES, scene_of
+from muscope.storage import gif
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,71 @@ def test_a_study_ends_with_a_film_in_its_report(run):
         assert film_.format == "GIF"
         assert 2 <= film_.n_frames <= FRAMES
     assert "data:image/gif;base64" in run.report_path.read_text()
+
+
+def test_a_films_file_has_its_episodes_numbers(run):
+    notes = gif.notes_of(gif.read(run.film_path))
+    shown = episode(run.agent(), seed=0)
+    assert notes["action"] == shown.action.tolist()
+    assert notes["reward"] == shown.reward.tolist()
+    predicted = np.array(notes["predicted"], float)
+    np.testing.assert_allclose(predicted, shown.predicted, rtol=1e-6)
+    assert notes["frames"] == list(range(len(shown.action)))
+    with Image.open(run.film_path) as film_:
+        assert film_.n_frames == len(notes["frames"])
+
+
+def test_one_steps_through_the_film_beside_what_was_predicted(run):
+    shown = episode(run.agent(), seed=0)
+    with chromium() as browser, opened(browser, run.report_path) as visit:
+        card = visit.drawn("r0-film")
+        pictures = [card.locator(".scene img").get_attribute("src")]
+        for _ in range(2):
+            card.get_by_label("one picture on").click()
+        visit.settled("r0-film")
+        pictures.append(card.locator(".scene img").get_attribute("src"))
+        assert pictures[0] != pictures[1]
+        told = card.locator(".told").inner_text()
+        assert told.startswith(f"move 2: action {shown.action[2]}, reward {shown.reward[2]:g};")
+        for u in (shown.predicted[2, 0], shown.predicted[2 - 2, -1]):  # K is 3.
+            assert f"{float(f'{u:.4g}'):g}"[:6] in told
+        card.get_by_label("one picture back").click()
+        assert card.locator("output").inner_text() == "1"
+        play = card.locator('[data-play="0"]')
+        play.click()
+        assert play.inner_text() == "pause"
+        visit.page.wait_for_function("document.querySelector('#r0-film output').textContent > 3")
+        play.click()
+        assert play.inner_text() == "play"
+        assert visit.said == []
+
+
+def test_notes_of_any_length_come_back():
+    bare = b"GIF89a...\x3b"
+    for notes in ({}, {"x": list(range(5000))}):
+        sealed = gif.sealed(gif.noted(bare, notes))
+        assert gif.notes_of(sealed) == notes
+        assert sealed.startswith(b"GIF89a...")
+    assert gif.notes_of(gif.sealed(bare)) is None
+
+
+@pytest.mark.parametrize(
+    ("rewards", "scale", "labels"),
+    [
+        ([1.0, 1.0, np.nan], "linear", {"0.0", "1.0"}),
+        ([-100.0, 0.3, 2.0], "symlog", {"-100", "-10", "-1", "0", "1"}),
+        ([0.0, 140.0], "symlog", {"0", "1", "10", "100"}),
+    ],
+)
+def test_rewards_are_on_an_axis_that_can_be_read(rewards, scale, labels):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot(rewards)
+    scale_rewards(axes, [np.array(rewards)])
+    figure.draw_without_rendering()
+    assert axes.get_yscale() == scale
+    shown = {label.get_text() for label in axes.get_yticklabels()}
+    assert labels <= shown if scale == "linear" else labels == shown
 
 
 def test_the_command_films_any_checkpoint(run, tmp_path, capsys):

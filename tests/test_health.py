@@ -255,7 +255,8 @@ def test_tables_have_no_numbers_of_it_and_all_of_the_others(with_a_diverged_agen
 def test_figures_and_claims_name_it(with_a_diverged_agent):
     run, _ = with_a_diverged_agent
     page = muscope.report(run).read_text()
-    assert page.count("Agent 1 diverged in training") == len(registry.everything())
+    assert page.count("Agent 1 diverged in training") == 1
+    assert page.count("⚠ 1 of 3 agents diverged") == len(registry.everything())
     claims = muscope.judge(run).to_pylist()
     assert claims
     for row in claims:

@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from muscope.claims import Claim
 from muscope.experiments import Experiment
+from muscope.experiments.view import Lines, View
 from muscope.storage.schema import AGENT, STEP, Schema, number
 
 SCHEMA = Schema(NAME, "one row per agent", (AGENT, STEP, number("entropy", "of nothing")))
@@ -34,13 +35,18 @@ def caption(tables):
     CAPTION
     return "Nothing."
 
+def view(tables):
+    VIEW
+    return View((Lines("step", "training steps", {"entropy": "entropy"}),))
+
 def statistic(cells):
     CLAIM
     return cells.mean("entropy", step=cells.positive()).mean(axis=1)
 
 EXPERIMENT = Experiment(
     name=NAME, title="Nothing of one's own", tables=(SCHEMA,), run=run, plot=plot,
-    caption=caption, claims=(Claim("own", "It is positive.", "entropy", NAME, statistic),),
+    caption=caption, view=view,
+    claims=(Claim("own", "It is positive.", "entropy", NAME, statistic),),
 )
 """
 
@@ -62,7 +68,7 @@ def run(studied, tmp_path, monkeypatch):
 
 def written(folder, name, **parts):
     text = FIGURE.replace("NAME", repr(name))
-    for part in ("RUN", "PLOT", "CAPTION", "CLAIM"):
+    for part in ("RUN", "PLOT", "CAPTION", "VIEW", "CLAIM"):
         text = text.replace(part, parts.get(part, "pass"))
     (folder / f"figure_{name}.py").write_text(text)
     return f"{folder / f'figure_{name}.py'}:EXPERIMENT"
@@ -119,6 +125,7 @@ def test_what_run_should_have_made_is_told(code, message, run, tmp_path, capsys,
     [
         ("PLOT", "tables['own_plot']['entropi']", "its plot failed: KeyError: "),
         ("CAPTION", "1 / 0", "its caption failed: ZeroDivisionError: division by zero ("),
+        ("VIEW", "tables['nothing']", "its view failed: KeyError: "),
     ],
 )
 def test_a_report_is_drawn_without_a_figure_that_fails(part, code, words, run, tmp_path, capsys):
@@ -133,6 +140,15 @@ def test_a_report_is_drawn_without_a_figure_that_fails(part, code, words, run, t
     assert page.count("data:image/svg+xml") == 1
     assert f"Not drawn: figure &#39;own_{part.lower()}&#39;" in page
     assert place(source, code)[1:-1] in page
+
+
+def test_a_view_that_names_no_column_is_told(run, tmp_path, capsys):
+    code = "return View((Lines('stepp', 'training steps', {'entropy': 'entropy'}),))"
+    source = written(tmp_path, "own_column", VIEW=code)
+    cli.main(["evaluate", str(run), "--figures", source])
+    capsys.readouterr()
+    (error,) = failing(capsys, "report", run, "--figures", source)
+    assert "its view failed: ValueError: table own_column has no column 'stepp'" in error
 
 
 def test_what_plot_returns_must_be_a_figure(run, tmp_path, capsys):

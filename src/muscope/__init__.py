@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
     from muscope.examination import examine
     from muscope.presets import preset
+    from muscope.reporting.notebook import chart, frame
     from muscope.stages import (
         evaluate,
         film,
@@ -49,9 +50,11 @@ _HOMES = {
     "Subject": "subjects",
     "TrainedAgent": "trained",
     "__version__": "version",
+    "chart": "reporting.notebook",
     "evaluate": "stages",
     "examine": "examination",
     "film": "stages",
+    "frame": "reporting.notebook",
     "from_dict": "config",
     "judge": "stages",
     "merge": "stages",

@@ -16,11 +16,8 @@ from muscope.host_call import host_errors
 from muscope.reporting.page import report as write_report
 from muscope.storage import json_file
 from muscope.storage.checkpoint import write_atomically
-from muscope.storage.folder import Folder, holds_nothing
+from muscope.storage.folder import EXAMINATION, Folder, holds_nothing
 from muscope.subjects import Subject
-
-EXAMINATION = "examination.json"
-"""The file that makes a folder an examination: who was examined, and with which settings."""
 
 
 @host_errors()

@@ -10,13 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from muscope import checks, cluster, envs, jobs, runtime
+from muscope import checks, cluster, display, envs, jobs, runtime
 from muscope.agent import networks
 from muscope.config import Config, EvaluateConfig, RayConfig, differences, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import ConfigError, RunError, nearest
-from muscope.examination import EXAMINATION
 from muscope.experiments import evaluate as cells
 from muscope.experiments import plans as asking
 from muscope.experiments import registry
@@ -27,12 +26,12 @@ from muscope.forecast.text import WORTH_SAYING, summary
 from muscope.host_call import host_errors
 from muscope.memory import said_if_short
 from muscope.reporting.film import film as draw_film
-from muscope.reporting.page import experiments_of
+from muscope.reporting.page import experiments_of, report_together
 from muscope.reporting.page import judge as judge_folder
 from muscope.reporting.page import report as write_report
 from muscope.reporting.scenes import scene_of
 from muscope.run_subject import RunSubject
-from muscope.storage.folder import Folder
+from muscope.storage.folder import EXAMINATION, Folder
 from muscope.storage.merge import merge as merge_runs
 from muscope.storage.run import Run
 from muscope.trained import TrainedAgent
@@ -49,6 +48,19 @@ class StudyRun(Run):
     def subject(self) -> RunSubject:
         """The run's agents, as experiments see them."""
         return RunSubject(self)
+
+    def _repr_html_(self) -> str:
+        config = self.config
+        rows: list[list[object]] = [
+            ["environment", config.environment.name],
+            ["preset", config.preset],
+            ["agents", config.train.agents],
+            ["training steps", f"{config.train.steps:,}"],
+            ["checkpoints", ", ".join(f"{step:,}" for step in self.steps()) or "none yet"],
+            ["tables", ", ".join(self.tables()) or "none yet"],
+            ["report", self.report_path if self.report_path.exists() else "none yet"],
+        ]
+        return display.table(f"run {self.path}", [], rows)
 
     def agent(self, index: int = 0, step: int | None = None) -> TrainedAgent:
         """Agent ``index`` at training step ``step`` (the last checkpoint by default).
@@ -263,19 +275,33 @@ def judge(run: Folder | str | Path) -> pa.Table:
     return judge_folder(folder)
 
 
-def report(run: Folder | str | Path) -> Path:
+def report(
+    run: Folder | str | Path, *others: Folder | str | Path, out: str | Path | None = None
+) -> Path:
     """Draw the figures and write the report; returns its path.
 
+    Args:
+        run: whose tables.
+        others: further runs, for a page about all of them: a column each, figure by figure.
+        out: the page; by default the run's own ``report.html``, which is of one run alone.
+
     Raises:
+        ConfigError: several runs and no ``out``.
         RunError: no table exists yet, or one is damaged or was made of other agents than the run
             has.
 
     """
-    folder = _folder(run)
-    if isinstance(folder, StudyRun) and folder.steps():
-        _refuse_stale(folder)
-    write_report(folder)
-    return folder.report_path
+    if others and out is None:
+        raise ConfigError("a report of several runs needs --out FILE.html, a page of its own.")
+    folders = [_folder(each) for each in (run, *others)]
+    for folder in folders:
+        if isinstance(folder, StudyRun) and folder.steps():
+            _refuse_stale(folder)
+    if out is None:
+        write_report(folders[0])
+        return folders[0].report_path
+    report_together(folders, Path(out))
+    return Path(out)
 
 
 @said_if_short("the film", "end other programs, or try another --seed for a shorter episode")

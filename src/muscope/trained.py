@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 from numpy.typing import ArrayLike
 
+from muscope import display
 from muscope.agent import Agent, Prediction
 from muscope.config import SearchConfig
 from muscope.errors import ConfigError
@@ -35,6 +36,18 @@ class TrainedAgent:
         self.environment = subject.environment
         self.temperature = subject.temperature(step)
         self._calls = 0
+
+    def _repr_html_(self) -> str:
+        spec, search = self.environment.spec, self.subject.search
+        rows: list[list[object]] = [
+            ["environment", spec.name],
+            ["observation", spec.observation_shape],
+            ["actions", spec.num_actions],
+            ["discount", self.subject.discount],
+            ["simulations", search.simulations],
+            ["temperature", float(self.temperature)],
+        ]
+        return display.table(f"agent {self.index} at step {self.step:,}", [], rows)
 
     def search(self, observation: ArrayLike, seed: int | None = None) -> SearchResult:
         """MCTS from one observation, without exploration noise.

@@ -22,7 +22,7 @@ SUMMARY = """A microscope for the models that MuZero learns.
   muscope evaluate RUN     the second: checkpoints to tables
   muscope examine AGENT    anybody's agent: tables, figures, claims and a report
   muscope claims RUN...    the paper's claims, judged from the tables of one or more runs
-  muscope report RUN       the third: tables to figures, claims and report.html
+  muscope report RUN...    the third: tables to figures, claims and report.html
   muscope film RUN         one episode of an agent as a GIF, and what its model believed of it
 
 Stages meet in the run's directory, and each skips what is already there.

@@ -153,19 +153,34 @@ def claims(arguments: list[str]) -> None:
         print(as_text(table))
 
 
+@dataclass(frozen=True)
+class _Report:
+    """Options of report."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None
+    """The page; by default RUN/report.html.  A page of several runs needs one."""
+    figures: str = ""
+    """Figures of your own (my_figure.py:EXPERIMENT), with commas between; others are drawn
+    anyway."""
+
+
 def report(arguments: list[str]) -> None:
     """From tables to a report."""
-    path, rest = take(arguments, "report", "RUN", "runs/cart-pole-quick-seed0")
-    if path is None or {"-h", "--help"} & set(rest):
-        print(
-            "usage: muscope report RUN [--figures my_figure.py:EXPERIMENT]\n\nDraw a run's figures "
-            "and write its report.html; figures of your own are drawn if they are named."
-        )
-        return
-    strange = _with_figures(rest)
-    if strange:
-        raise ConfigError(f"'report' takes one run and --figures, not {strange[0]}.")
-    print(stages.report(path))
+    at = next((i for i, a in enumerate(arguments) if a.startswith("-")), len(arguments))
+    paths, rest = arguments[:at], arguments[at:]
+    helping = bool({"-h", "--help"} & set(rest))
+    if not paths and not helping:
+        take(arguments, "report", "RUN", "runs/cart-pole-quick-seed0")
+    options = flags.read(
+        _Report,
+        rest,
+        prog="muscope report RUN...",
+        description="Draw a run's figures and write its report.html; or, of several runs, one "
+        "page with a column for each.",
+    )
+    if options.figures:
+        names(options.figures)
+    print(stages.report(*paths, out=options.out))
 
 
 def _with_figures(arguments: list[str]) -> list[str]:

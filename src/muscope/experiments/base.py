@@ -19,6 +19,7 @@ from muscope.claims import Claim
 from muscope.config import EvaluateConfig, Settings
 from muscope.experiments.lab import Bench
 from muscope.experiments.memory import Sizes
+from muscope.experiments.view import View
 from muscope.room import Part
 from muscope.storage.schema import Schema
 from muscope.subjects import Subject
@@ -75,6 +76,8 @@ class Experiment:
     """A pure function of the tables."""
     caption: Callable[[Tables], str]
     """What the picture shows, with the numbers it was made with."""
+    view: Callable[[Tables], View] | None = None
+    """How it is explored in the report; without it the report has its picture alone."""
     settings: type[Settings] = NoSettings
     """Its own settings; all of its rows depend on them."""
     claims: tuple[Claim, ...] = ()

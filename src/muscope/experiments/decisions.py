@@ -26,6 +26,7 @@ from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
 from muscope.experiments.search_course import in_pairs
+from muscope.experiments.view import Beside, Choice, Colour, Lines, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
@@ -284,6 +285,39 @@ def draw_planner(
     )
 
 
+def view(given: Tables) -> View:
+    """Improvement through training, and by model error at one checkpoint."""
+    colours: dict[str, Colour] = {"learned": "red", "true": "green"}
+    gain = {"improvement": "improvement per decision"}
+    training = Lines(
+        "step",
+        "training steps",
+        gain,
+        colour="model",
+        dash="prior",
+        colours=colours,
+        scale="names",
+        beside=(Beside("best", "best action", ignores=("model", "prior")),),
+        title="through training",
+    )
+    by_model_error = Lines(
+        "model_error",
+        "learned model's error there",
+        gain,
+        colour="model",
+        dash="prior",
+        colours=colours,
+        fifths=True,
+        title="by fifths of the states, at the step that the slider shows",
+    )
+    choices = (
+        Choice("step", "training step", "slider"),
+        Choice("model", "models"),
+        Choice("prior", "priors"),
+    )
+    return View((training, by_model_error), choices)
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["decisions"]
@@ -315,6 +349,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=Deciding,
     steps=chosen,
     work=work,

@@ -25,6 +25,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
 from muscope.experiments.memory import Sizes, of_sequences
+from muscope.experiments.view import Beside, Choice, Lines, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number
 from muscope.subjects import Subject
@@ -171,6 +172,21 @@ def after_the_end(table: pa.Table, step: int) -> statistics.Summary:
     return statistics.over_agents(total)
 
 
+def view(given: Tables) -> View:
+    """By steps since the end, checkpoints beside each other."""
+    steps = statistics.values(given["endings"], "step")
+    lines = Lines(
+        "offset",
+        "steps since the true end",
+        {"predicted_reward": "predicted reward"},
+        colour="step",
+        where={"offset": SHOWN},
+        upright=-0.5,
+        beside=(Beside("true_reward", "true reward", {"offset": SHOWN}),),
+    )
+    return View((lines,), (Choice("step", "training steps", first=style.few(steps, 4)),))
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["endings"]
@@ -200,6 +216,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=Endings,
     work=work,
     memory=memory,

@@ -30,6 +30,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
 from muscope.experiments.memory import Sizes
+from muscope.experiments.view import Beside, Choice, Lines, View
 from muscope.room import Part, nbytes
 from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
@@ -244,6 +245,25 @@ def _panel(axes: Axes, right: Axes, given: Tables, step: int) -> None:
     axes.set_xlabel("rank, unlikely to likely")
 
 
+def view(given: Tables) -> View:
+    """By rank, one checkpoint at a time: how likely a sequence is, and how wrong its value."""
+    errors = {
+        "error": "value error",
+        "alive_error": "part predicted before the true end",
+        "ended_error": "part predicted after the true end",
+    }
+    rank = "rank, unlikely to likely"
+    likely = Lines("rank", rank, {"probability": "probability"}, title="how likely")
+    wrong = Lines(
+        "rank",
+        rank,
+        errors,
+        beside=(Beside("average_reward_error", "mean reward predicted"),),
+        title="how wrong",
+    )
+    return View((likely, wrong), (Choice("step", "training step", "slider"),))
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table, states = given["figure4"], given["figure4_states"]
@@ -349,6 +369,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=AllSequences,
     claims=CLAIMS,
     work=work,

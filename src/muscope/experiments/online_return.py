@@ -19,6 +19,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
+from muscope.experiments.view import Choice, Colour, Lines, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
@@ -150,6 +151,20 @@ def _has_tempered(table: pa.Table) -> bool:
     return "prior_tempered" in statistics.values(table, "policy")
 
 
+def view(given: Tables) -> View:
+    """By checkpoint, policies beside each other."""
+    colours: dict[str, Colour] = {"mcts": "blue", "prior": "orange", "prior_tempered": "purple"}
+    lines = Lines(
+        "step",
+        "training steps",
+        {"return": "return", "length": "length of an episode, steps"},
+        colour="policy",
+        colours=colours,
+        scale="training",
+    )
+    return View((lines,), (Choice("policy", "policies"),))
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["figure2"]
@@ -225,6 +240,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=OnlineReturn,
     claims=CLAIMS,
     work=work,

@@ -32,6 +32,7 @@ from muscope.experiments.own_policy import (
     report_of,
     states_beside_agents,
 )
+from muscope.experiments.view import Choice, Lines, Matrix, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, Schema, integer, number
 from muscope.subjects import Subject
@@ -160,6 +161,26 @@ def _matrix(axes: Axes, steps: list[int], values: np.ndarray, shade: np.ndarray,
     axes.set_yticks(range(len(steps)), names)
     axes.set_xlabel("policy at step Y")
     axes.grid(False)
+
+
+def view(given: Tables) -> View:
+    """All models on all policies, and one row of it with single agents."""
+    measures = {
+        "error": "value error (Definition 2)",
+        SQUARED_ERROR.name: "squared error by split halves",
+        "spread": "spread of true values",
+    }
+    axis = "policy at step Y"
+    matrix = Matrix("policy_step", axis, "model_step", "model at step X", measures)
+    row = Lines(
+        "policy_step",
+        axis,
+        measures,
+        scale="training",
+        upright="model_step",
+        title="the row of the model at step X; upright: its own policy",
+    )
+    return View((matrix, row), (Choice("model_step", "model at step X", "slider"),))
 
 
 def caption(given: Tables) -> str:
@@ -292,6 +313,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=OtherPolicies,
     claims=CLAIMS,
     work=work,

@@ -23,6 +23,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
 from muscope.experiments.memory import Sizes, of_sequences
+from muscope.experiments.view import Beside, Choice, Lines, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
 from muscope.subjects import Subject
@@ -259,6 +260,47 @@ def states_beside_agents(table: pa.Table, **axes: Sequence[int]) -> str:
     )
 
 
+def view(given: Tables) -> View:
+    """By checkpoint, horizons beside each other."""
+    horizons = statistics.values(given["figure3"], "horizon")
+    last = {"horizon": horizons[-1:]}
+    measures = {
+        "error": "value error (Definition 2)",
+        "absolute_error": "value error (Definition 1)",
+        "alive_error": "part predicted before the true end",
+        "ended_error": "part predicted after the true end",
+        "reward_error": "error of the h-th reward",
+        "spread": "spread of true values",
+    }
+    lines = Lines(
+        "step",
+        "training steps",
+        measures,
+        colour="horizon",
+        scale="training",
+        beside=(
+            Beside(
+                "average_reward_error",
+                f"mean reward predicted, h = {horizons[-1]}",
+                last,
+                ignores=("horizon",),
+            ),
+            Beside(
+                "spread",
+                f"spread of true values, h = {horizons[-1]}",
+                last,
+                ignores=("horizon",),
+            ),
+        ),
+    )
+    steps = statistics.values(given["figure3"], "step")
+    choices = (
+        Choice("horizon", "horizons h", first=style.few(horizons, 4)),
+        Choice("step", "training steps", first=[step for step in steps if step > 0]),
+    )
+    return View((lines,), choices)
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["figure3"]
@@ -399,6 +441,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=OwnPolicy,
     claims=CLAIMS,
     work=work,

@@ -24,6 +24,7 @@ from muscope.experiments import planning_claims, style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
+from muscope.experiments.view import Beside, Choice, Colour, Lines, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
@@ -259,6 +260,34 @@ def draw_returns(axes: Axes, table: pa.Table, leaf: str) -> None:
     axes.set_xlabel("simulations")
 
 
+def view(given: Tables) -> View:
+    """By simulations, one checkpoint and one kind of leaf at a time, planners beside each other."""
+    colours: dict[str, Colour] = {"learned": "red", "true": "green"}
+    ignored = ("model", "prior", "leaf")
+    lines = Lines(
+        "simulations",
+        "simulations",
+        {"return": "return", "length": "length of an episode, steps"},
+        colour="model",
+        dash="prior",
+        colours=colours,
+        scale="log2",
+        where={"model": MODELS, "prior": PRIORS},
+        beside=[
+            Beside("return", f"prior alone, {name}", {"prior": [name]}, True, ignored)
+            for name in BASELINES
+        ],
+    )
+    leaves = [leaf for leaf in statistics.values(given["figure7"], "leaf") if leaf != "none"]
+    choices = (
+        Choice("step", "training step", "slider"),
+        Choice("leaf", "leaves", "one", leaves[:1]),
+        Choice("model", "models", first=MODELS),
+        Choice("prior", "priors", first=PRIORS),
+    )
+    return View((lines,), choices)
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["figure7"]
@@ -282,6 +311,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=Planning,
     claims=planning_claims.CLAIMS,
     steps=chosen,

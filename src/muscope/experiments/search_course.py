@@ -24,6 +24,7 @@ from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
 from muscope.experiments.memory import Sizes
+from muscope.experiments.view import Choice, Colour, Lines, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
 from muscope.subjects import Subject
@@ -194,6 +195,15 @@ def draw_measure(axes: Axes, table: pa.Table, measure: str) -> None:
     axes.set_ylim(bottom=0.0)
 
 
+def view(given: Tables) -> View:
+    """By simulations, one checkpoint and one measure at a time."""
+    colours: dict[str, Colour] = {"policy": "blue", "uniform": "orange"}
+    measures = {**LABELS, "error_tree_path": "value error, tree path alone"}
+    lines = Lines("simulations", "simulations", measures, colour="prior", colours=colours)
+    choices = (Choice("step", "training step", "slider"), Choice("prior", "priors"))
+    return View((lines,), choices)
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["figure6"]
@@ -248,6 +258,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=SearchCourse,
     claims=CLAIMS,
     steps=chosen,

@@ -7,6 +7,7 @@ steps before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from muscope.envs.base import State
 from muscope.errors import ConfigError
@@ -125,8 +128,7 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
         now = plot.axvline(0, color="grey", linewidth=0.8)
         plot.set_xlabel("step")
         plot.set_ylabel("reward")
-        # Most rewards are small; the end's may be a hundred times as large.
-        plot.set_yscale("symlog", linthresh=1.0)
+        scale_rewards(plot, [values for values, _ in lines.values()])
         style.legend_below(figure, plot, columns=3)
         temporary = path.with_name(f".{path.stem}.tmp.gif")
         writer = PillowWriter(fps=25)
@@ -147,5 +149,58 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
                 now.set_xdata([step, step])
                 writer.grab_frame()
                 bar.update(1)
-    write_atomically(path, gif.sealed(temporary.read_bytes()))
+    box = scene.get_tightbbox().padded(4.0).extents
+    film_ = gif.noted(temporary.read_bytes(), notes(agent, shown, steps, box))
+    write_atomically(path, gif.sealed(film_))
     temporary.unlink()
+
+
+WIDE = 10.0
+"""Rewards beyond it are drawn on a logarithmic axis."""
+
+
+def is_wide(values: ArrayLike) -> bool:
+    """Whether most of these rewards would not be told apart on a linear axis: most are small, but
+    the end's may be a hundred times as large.
+    """
+    return float(np.nanmax(np.abs(values), initial=0.0)) > WIDE
+
+
+def scale_rewards(axes: Axes, rewards: Sequence[np.ndarray]) -> None:
+    """Scale the y axis for rewards, with labels that are plain numbers.
+
+    Args:
+        axes: on which they are drawn.
+        rewards: [T] each; NaN where there is none.
+
+    """
+    values = np.concatenate([[0.0], *rewards])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if not is_wide(values):
+        margin = 0.05 * (high - low or 1.0)
+        axes.set_ylim(low - margin, high + margin)
+        return
+    axes.set_yscale("symlog", linthresh=1.0)
+    powers = 10.0 ** np.arange(np.ceil(np.log10(max(-low, high))) + 1)
+    ticks = [t for t in (*-powers[::-1], 0.0, *powers) if low * 1.2 <= t <= high * 1.2]
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+
+
+def notes(
+    agent: TrainedAgent, shown: Episode, frames: Sequence[int], box: np.ndarray
+) -> dict[str, Any]:
+    """What a film's file says of its episode: numbers by move, the move of every picture, and where
+    the scene is in it, in pixels from the left and from below.
+    """
+    return {
+        "scene": [round(float(at)) for at in box],
+        "agent": agent.index,
+        "step": agent.step,
+        "frames": [*frames],
+        "action": shown.action.tolist(),
+        "reward": shown.reward.tolist(),
+        "predicted": [
+            [None if np.isnan(u) else float(u) for u in ahead] for ahead in shown.predicted
+        ],
+    }

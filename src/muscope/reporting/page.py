@@ -5,27 +5,28 @@ It needs a folder's tables and nothing else: no agents, no environment.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 import pyarrow as pa
-from matplotlib.figure import Figure
 
 from muscope import claims, statistics
 from muscope.config import differences
 from muscope.errors import FigureError, RunError
 from muscope.experiments import plans as asking
-from muscope.experiments import registry, style
+from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.experiments.style import thousands
+from muscope.reporting import embed, figures, look, player
 from muscope.statistics import Summary
-from muscope.storage import gif, metrics, tables
+from muscope.storage import metrics, tables
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import Folder
 from muscope.version import __version__
@@ -37,23 +38,9 @@ _TEMPLATES = jinja2.Environment(
 )
 
 _CLAIMS = [
-    *("claim", "reading", "text", "estimate", "low", "high", "p_adjusted", "verdict", "note")
+    *("claim", "reading", "table", "text", "statistic", "estimate", "low", "high"),
+    *("p", "p_adjusted", "n_agents", "verdict", "note"),
 ]
-
-
-class Picture(NamedTuple):
-    """One figure of the page."""
-
-    title: str
-    caption: str
-    uri: str
-    table: str
-    wide: bool
-    """Wider than one column of print: a phone scrolls it."""
-    warnings: list[str]
-    """What a reader must know before believing it."""
-    settings: str
-    """What it was made with, where that is not what the others were made with."""
 
 
 def unknown_tables(folder: Folder) -> dict[str, str]:
@@ -136,6 +123,37 @@ def _guarded(experiment: Experiment, claim: claims.Claim) -> claims.Claim:
     return claim._replace(per_agent=per_agent)
 
 
+class Shown(NamedTuple):
+    """What a page shows of one folder."""
+
+    key: str
+    """Tells its parts from other folders' in one page."""
+    name: str
+    environment: str
+    made_as: str
+    preset: str
+    agents: int
+    steps: int
+    date: str
+    """Of the newest table, as its file says."""
+    warnings: list[str]
+    """What a reader must know before believing the figures, each once."""
+    cards: list[figures.Card]
+    tables: dict[str, dict[str, Any]]
+    """Those that cards name, packed."""
+    claims: list[dict[str, Any]]
+    verdicts: str
+    """How many claims have which verdict, in words."""
+    returns: list[dict[str, str]]
+    training: dict[str, str]
+    damaged_lines: int
+    film: player.Film | None
+    strange: list[str]
+    settings: list[tuple[str, Any]]
+    made_by: dict[str, str]
+    devices: str
+
+
 def report(folder: Folder) -> None:
     """Write ``figures/``, the claims and ``report.html`` from ``tables/``.
 
@@ -144,6 +162,62 @@ def report(folder: Folder) -> None:
         FigureError: a user's figure could not be drawn; the report is written without it.
 
     """
+    report_together([folder], folder.report_path)
+
+
+def report_together(folders: Sequence[Folder], path: Path) -> None:
+    """Write every folder's ``figures/`` and claims, and one page about all of them.
+
+    Args:
+        folders: figures of one name stand side by side, in this order.
+        path: of the page.
+
+    Raises:
+        RunError: as :func:`report`.
+        FigureError: the same.
+
+    """
+    shown, failed = [], []
+    for i, folder in enumerate(folders):
+        of, errors = _shown(folder, f"r{i}")
+        shown.append(of)
+        failed += errors
+    homes = {table: card.name for of in shown for card in of.cards for table in card.tables}
+    rows = [[(of, _card(of, name)) for of in shown] for name in registry.everything()]
+    page = _TEMPLATES.get_template("report.html").render(
+        runs=shown,
+        rows=[row for row in rows if any(card for _, card in row)],
+        homes=homes,
+        labels=_labels(shown),
+        asked=_asked_of(shown),
+        corrected=claims.CORRECTED,
+        unjudged=claims.UNJUDGED,
+        signs=SIGNS,
+        vega=embed.vega() if any(of.film or _explored(of) for of in shown) else "",
+        themes=look.themes(),
+        version=__version__,
+    )
+    write_atomically(path, page.lstrip().encode())
+    if failed:
+        raise FigureError(f"{'; '.join(failed)}. {path} is written without it.")
+
+
+def _labels(shown: Sequence[Shown]) -> list[str]:
+    """Short names that tell runs apart: their environments', if these do."""
+    environments = [of.environment for of in shown]
+    return environments if len({*environments}) == len(shown) else [of.name for of in shown]
+
+
+def _explored(of: Shown) -> bool:
+    return any(card.panels for card in of.cards)
+
+
+def _card(of: Shown, name: str) -> figures.Card | None:
+    return next((card for card in of.cards if card.name == name), None)
+
+
+def _shown(folder: Folder, key: str) -> tuple[Shown, list[str]]:
+    """What is shown of a folder, its pictures and claims written, and which figures failed."""
     made, strange = experiments_of(folder)
     if not made:
         raise RunError(
@@ -153,39 +227,81 @@ def report(folder: Folder) -> None:
     origin = tables.origin(folder.table_path(made[0].name))
     settings = tables.settings_of(first)
     own = _own_settings(folder, made)
-    pictures, failed = [], []
+    cards, failed = [], []
     for experiment in made:
         try:
-            pictures.append(_draw(folder, experiment, own[experiment.name]))
+            cards.append(figures.draw(folder, experiment, own[experiment.name]))
         except FigureError as error:
             failed.append(str(error))
     for words in strange:
         print(f"muscope: not drawn: {words}.", file=sys.stderr)
-    devices = {tables.told(folder.table_path(e.name)).get("devices", "") for e in made}
+    told = [tables.told(folder.table_path(e.name)) for e in made]
+    devices = {about.get("devices", "") for about in told} - {""}
     logs = [metrics.read(path) for path in folder.metrics_paths()]
-    page = _TEMPLATES.get_template("report.html").render(
+    judged = _judged(folder)
+    film = player.film_of(folder)
+    packed = {n: embed.table(tables.read(folder.table_path(n))) for c in cards for n in c.tables}
+    return Shown(
+        key=key,
+        name=folder.path.name,
         environment=settings["environment"],
         made_as="preset" if settings["seed"] >= 0 else "agent",
         preset=settings["preset"],
         agents=origin.agents,
         steps=origin.training_steps,
-        pictures=pictures,
-        strange=[*strange, *failed],
-        film=_film(folder),
-        claims=_judged(folder).select(_CLAIMS).to_pylist(),
-        corrected=claims.CORRECTED,
-        unjudged=claims.UNJUDGED,
+        date=_date(folder, made),
+        warnings=[*dict.fromkeys(w for about in told for w in figures.warned(about).sentences)],
+        cards=cards,
+        tables={**packed, **(film.tables if film else {})},
+        claims=judged.select(_CLAIMS).to_pylist(),
+        verdicts=_verdicts(judged),
         returns=_returns(folder),
         training=_training(logs, json.loads(settings["config"])),
         damaged_lines=sum(log.damaged for log in logs),
+        film=film,
+        strange=[*strange, *failed],
         settings=_settings(folder, made),
         made_by=origin.made_by,
-        devices=" and ".join(sorted(devices - {""})),
-        version=__version__,
+        devices=" and ".join(sorted(devices)),
+    ), failed
+
+
+def _date(folder: Folder, made: Sequence[Experiment]) -> str:
+    newest = max(folder.table_path(name).stat().st_mtime for e in made for name in e.files)
+    return datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d")
+
+
+SIGNS = {"holds": "✓", "does not hold": "✗", "inconclusive": "?"}
+"""Beside a verdict, so that it is not told by its colour alone; others have a dash."""
+
+
+def _verdicts(judged: pa.Table) -> str:
+    """15 hold, 9 inconclusive: of the current readings."""
+    counts = Counter(statistics.rows(judged, reading="current")["verdict"].to_pylist())
+    several = {"holds": "hold", "does not hold": "do not hold"}
+    return ", ".join(
+        f"{counts[verdict]} {several.get(verdict, verdict) if counts[verdict] > 1 else verdict}"
+        for verdict in (*SIGNS, *claims.UNJUDGED)
+        if counts[verdict]
     )
-    write_atomically(folder.report_path, page.encode())
-    if failed:
-        raise FigureError(f"{'; '.join(failed)}. {folder.report_path} is written without it.")
+
+
+def _asked_of(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """All claims in their order, each with its row in every folder or None."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for i, of in enumerate(shown):
+        for row in of.claims:
+            claim = found.setdefault(
+                (row["claim"], row["text"]), {**row, "rows": [None] * len(shown)}
+            )
+            claim["rows"][i] = row
+    order = {key: i for i, key in enumerate(found)}
+    return [found[key] for key in sorted(found, key=lambda key: (_number(key[0]), order[key]))]
+
+
+def _number(claim: str) -> int:
+    digits = "".join(c for c in claim.split()[0] if c.isdigit())
+    return int(digits) if digits else 10**6
 
 
 def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
@@ -226,74 +342,6 @@ def _own_settings(folder: Folder, made: Sequence[Experiment]) -> dict[str, str]:
         name: ", ".join(f"evaluate.{s} {of[s]}" for s in of if s in varied)
         for name, of in used.items()
     }
-
-
-def _warnings(about: Mapping[str, str]) -> tuple[list[str], str]:
-    """What a table's metadata warn of, in sentences, and in a few words for the picture."""
-    diverged = json.loads(about.get("diverged", "{}"))
-    clipped = json.loads(about.get("clipped", "[]"))
-    sentences = [
-        f"Agent {agent} diverged in training: from the checkpoint of step {step:,} on its "
-        f"parameters are not finite. It has no numbers there and is not in the means."
-        for agent, step in diverged.items()
-    ]
-    sentences += [f"In training, {words}." for words in clipped]
-    short = [f"{len(diverged)} of {about['agents']} agents diverged"] if diverged else []
-    short += ["training targets were clipped"] if clipped else []
-    return sentences, "; ".join(short)
-
-
-def _draw(folder: Folder, experiment: Experiment, settings: str) -> Picture:
-    """Write an experiment's pictures.
-
-    Raises:
-        FigureError: it is a user's and fails.
-
-    """
-    given = {name: tables.read(folder.table_path(name)) for name in experiment.files}
-    warnings, mark = _warnings(tables.told(folder.table_path(experiment.name)))
-    with registry.blamed(experiment, "plot"):
-        figure = experiment.plot(given)
-        if not isinstance(figure, Figure):
-            raise TypeError(f"it returns a {type(figure).__name__}, not a matplotlib Figure")
-        if mark:
-            style.mark(figure, mark)
-        images = {suffix: _image(figure, suffix) for suffix in ("png", "svg")}
-    with registry.blamed(experiment, "caption"):
-        caption = experiment.caption(given)
-        if not isinstance(caption, str):
-            raise TypeError(f"it returns a {type(caption).__name__}, not a text")
-    for suffix, image in images.items():
-        write_atomically(folder.figure_path(experiment.name, suffix), image)
-    return Picture(
-        experiment.title,
-        caption,
-        "data:image/svg+xml;base64," + base64.b64encode(images["svg"]).decode(),
-        ", ".join(f"tables/{name}.parquet" for name in experiment.files),
-        figure.get_figwidth() > 4,
-        warnings,
-        settings,
-    )
-
-
-def _film(folder: Folder) -> str:
-    """The film as a URI, or nothing.
-
-    Raises:
-        RunError: it is damaged.
-
-    """
-    if not folder.film_path.exists():
-        return ""
-    return "data:image/gif;base64," + base64.b64encode(gif.read(folder.film_path)).decode()
-
-
-def _image(figure: Figure, suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-    with style.context():  # Its hash salt makes the SVG the same at every drawing.
-        figure.savefig(buffer, format=suffix, metadata=metadata)
-    return buffer.getvalue()
 
 
 def _returns(folder: Folder) -> list[dict[str, str]]:

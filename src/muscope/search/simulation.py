@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from muscope import display
 from muscope.config import SearchConfig
 from muscope.search.parts import Embedding, Parts
 from muscope.search.scores import break_ties, first_best, scores
@@ -44,6 +46,16 @@ class SearchResult(NamedTuple):
     root's visit counts [N, lanes, A] so far."""
     tree: Tree | None = None
     """The whole tree, if ``keep_tree`` asked for it."""
+
+    def _repr_html_(self) -> str:
+        """Actions by visits, of one root as :meth:`muscope.TrainedAgent.search` gives it."""
+        if np.ndim(self.visits) != 1:
+            shapes = [[name, np.shape(getattr(self, name))] for name in ("visits", "q", "value")]
+            return display.table("searches", ["", "shape"], shapes)
+        visits, q = np.asarray(self.visits), np.asarray(self.q)
+        rows = [[a, int(visits[a]), float(q[a])] for a in np.argsort(-visits, kind="stable")]
+        title = f"search: value {float(self.value):.4g}, {int(visits.sum())} simulations"
+        return display.table(title, ["action", "visits", "mean return"], rows)
 
 
 class Selection(NamedTuple):

@@ -2,7 +2,7 @@
 
 cells/figure2/step-00000500-agent-000.parquet   finished pieces of an experiment
 tables/figure2.parquet         tidy tables
-figures/figure2.{png,svg}
+figures/figure2.{png,svg,pdf}
 film.gif                       an episode, and what the model believed of it
 report.html
 
@@ -15,10 +15,15 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from muscope.errors import BusyError
+from muscope.storage import tables
 from muscope.storage.checkpoint import is_leftover, naming
+
+EXAMINATION = "examination.json"
+"""The file that makes a folder an examination: who was examined, and with which settings."""
 
 
 def holds_nothing(path: Path) -> bool:
@@ -91,6 +96,15 @@ class Folder:
 
     def table_path(self, table: str) -> Path:
         return self.path / "tables" / f"{table}.parquet"
+
+    def table(self, name: str) -> pa.Table:
+        """A table, its content checked.
+
+        Raises:
+            RunError: it is missing or damaged.
+
+        """
+        return tables.read(self.table_path(name))
 
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that are there, sorted."""

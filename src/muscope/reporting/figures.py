@@ -1,0 +1,164 @@
+"""One figure of a report: its pictures on disk, and a card of the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shlex
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+from PIL import Image
+
+from muscope.experiments import registry, style
+from muscope.experiments.base import Experiment
+from muscope.experiments.view import View
+from muscope.reporting import charts
+from muscope.storage import tables
+from muscope.storage.checkpoint import write_atomically
+from muscope.storage.folder import EXAMINATION, Folder
+
+SUFFIXES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+"""Of pictures, with their types."""
+THUMBNAIL = 280
+"""Pixels across."""
+_UNDATED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""Metadata without which a picture is the same at every drawing."""
+
+
+class Card(NamedTuple):
+    """One figure of the page."""
+
+    name: str
+    title: str
+    caption: str
+    pictures: dict[str, str]
+    """By suffix, as URIs."""
+    thumbnail: str
+    tables: tuple[str, ...]
+    wide: bool
+    """Wider than one column of print: a phone scrolls it."""
+    mark: str
+    """What a reader must know before believing it, in a few words; the page says it in full."""
+    settings: str
+    """What it was made with, where that is not what the others were made with."""
+    command: str
+    """Makes its tables and the report."""
+    controls: list[charts.Control]
+    panels: list[charts.Panel]
+
+
+class Warned(NamedTuple):
+    """What a table's metadata warn of."""
+
+    sentences: list[str]
+    mark: str
+    """The same for a picture."""
+    sign: str
+    """The same in a few letters."""
+
+
+def warned(about: Mapping[str, str]) -> Warned:
+    """What the metadata of a table warn of."""
+    diverged = json.loads(about.get("diverged", "{}"))
+    clipped = json.loads(about.get("clipped", "[]"))
+    sentences = [
+        f"Agent {agent} diverged in training: from the checkpoint of step {step:,} on its "
+        f"parameters are not finite. It has no numbers there and is not in the means."
+        for agent, step in diverged.items()
+    ]
+    sentences += [f"In training, {words}." for words in clipped]
+    some = f"{len(diverged)} of {about['agents']} agents diverged" if diverged else ""
+    marks = [some, "training targets were clipped" if clipped else ""]
+    signs = [some, "clipped targets" if clipped else ""]
+    return Warned(sentences, *("; ".join(filter(None, words)) for words in (marks, signs)))
+
+
+def draw(folder: Folder, experiment: Experiment, settings: str) -> Card:
+    """Write an experiment's pictures, and make its card.
+
+    Raises:
+        FigureError: it is a user's and fails.
+
+    """
+    given = {name: tables.read(folder.table_path(name)) for name in experiment.files}
+    words = warned(tables.told(folder.table_path(experiment.name)))
+    with registry.blamed(experiment, "plot"):
+        figure = experiment.plot(given)
+        if not isinstance(figure, Figure):
+            raise TypeError(f"it returns a {type(figure).__name__}, not a matplotlib Figure")
+        if words.mark:
+            style.mark(figure, words.mark)
+        images = {suffix: _image(figure, suffix) for suffix in SUFFIXES}
+    with registry.blamed(experiment, "caption"):
+        caption = experiment.caption(given)
+        if not isinstance(caption, str):
+            raise TypeError(f"it returns a {type(caption).__name__}, not a text")
+    controls, panels = _explored(experiment, given)
+    for suffix, image in images.items():
+        write_atomically(folder.figure_path(experiment.name, suffix), image)
+    return Card(
+        experiment.name,
+        experiment.title,
+        caption,
+        {suffix: _uri(kind, images[suffix]) for suffix, kind in SUFFIXES.items()},
+        _uri("image/png", _thumbnail(images["png"])),
+        experiment.files,
+        figure.get_figwidth() > 4,
+        words.sign,
+        settings,
+        _command(folder, experiment),
+        controls,
+        panels,
+    )
+
+
+def _explored(
+    experiment: Experiment, given: Mapping[str, pa.Table]
+) -> tuple[list[charts.Control], list[charts.Panel]]:
+    """What can be chosen and what is drawn of a figure; nothing of one without a view."""
+    if experiment.view is None:
+        return [], []
+    with registry.blamed(experiment, "view"):
+        view = experiment.view(given)
+        if not isinstance(view, View):
+            raise TypeError(f"it returns a {type(view).__name__}, not a View")
+        panels = charts.panels(view, given)
+        return charts.controls(view, given), panels
+
+
+def _command(folder: Folder, experiment: Experiment) -> str:
+    path = shlex.quote(str(folder.path))
+    if (folder.path / EXAMINATION).is_file():
+        return f"muscope examine AGENT --out {path} --figures {_name(experiment)}"
+    own = f" --figures {_name(experiment)}" if registry.is_users(experiment) else ""
+    return f"muscope evaluate {path} --figures {_name(experiment)} && muscope report {path}{own}"
+
+
+def _name(experiment: Experiment) -> str:
+    if not registry.is_users(experiment):
+        return experiment.name
+    return shlex.quote(registry.source(experiment))
+
+
+def _image(figure: Figure, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    with style.context():  # Its hash salt makes the SVG the same at every drawing.
+        figure.savefig(buffer, format=suffix, metadata=_UNDATED[suffix])
+    return buffer.getvalue()
+
+
+def _thumbnail(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.quantize(64).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
