@@ -234,15 +234,20 @@ def _each(made: Compiled, kind: str, config: Config) -> float:
 
 
 def _repeated(seconds: Callable[[int], float], most: int = 0) -> float:
-    """Seconds of one of many repetitions, their number raised until it takes long enough."""
-    nothing = min(seconds(0), seconds(0))
+    """Seconds of one of many repetitions, their number raised until it takes long enough.
+
+    Held against one repetition rather than none, if there may be more: a call that does anything
+    asks the system for its working memory once.
+    """
+    least = 0 if most else 1
+    nothing = min(seconds(least), seconds(least))
     count = most or 1
     while True:
-        took = seconds(count) - nothing
+        took = seconds(least + count) - nothing
         if took >= LONG_ENOUGH or most or count >= 1 << 20:
             break
         count *= 8 if took < LONG_ENOUGH / 16 else 2
-    again = [seconds(count) - nothing for _ in range(4 if most else 2)]
+    again = [seconds(least + count) - nothing for _ in range(4 if most else 2)]
     return max(min(took, *again), LEAST) / count
 
 
