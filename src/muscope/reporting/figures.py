@@ -17,6 +17,7 @@ from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
 from muscope.experiments.view import View
 from muscope.reporting import charts
+from muscope.reporting.panel import Control, Panel
 from muscope.storage import tables
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import EXAMINATION, Folder
@@ -47,8 +48,8 @@ class Card(NamedTuple):
     """What it was made with, where that is not what the others were made with."""
     command: str
     """Makes its tables and the report."""
-    controls: list[charts.Control]
-    panels: list[charts.Panel]
+    controls: list[Control]
+    panels: list[Panel]
 
 
 def warnings(told: Sequence[Mapping[str, str]]) -> list[str]:
@@ -125,7 +126,7 @@ def draw(folder: Folder, experiment: Experiment, settings: str) -> Card:
 
 def _explored(
     experiment: Experiment, given: Mapping[str, pa.Table]
-) -> tuple[list[charts.Control], list[charts.Panel]]:
+) -> tuple[list[Control], list[Panel]]:
     """What can be chosen and what is drawn of a figure; nothing of one without a view."""
     if experiment.view is None:
         return [], []

@@ -14,6 +14,7 @@ from muscope.errors import ConfigError, nearest
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.reporting import charts, look
+from muscope.reporting.panel import ROWS, Control, Json
 from muscope.storage.checkpoint import write_atomically
 
 MIME = "application/vnd.vegalite.v5+json"
@@ -31,7 +32,7 @@ class Chart:
 
     """
 
-    def __init__(self, spec: charts.Json):
+    def __init__(self, spec: Json):
         self.spec = spec
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def chart(
     for layer in spec["layer"]:
         layer.pop("params", None)  # Points are told without looking for the nearest one.
     rows = table.select(made[panel].columns).to_pylist()
-    own = {"$schema": SCHEMA, "width": 560, "datasets": {charts.ROWS: _jsonable(rows)}}
+    own = {"$schema": SCHEMA, "width": 560, "datasets": {ROWS: _jsonable(rows)}}
     return Chart({**spec, **own, "config": look.config(look.LIGHT)})
 
 
@@ -125,7 +126,7 @@ def _experiment(table: pa.Table) -> Experiment:
     raise ConfigError(f"the table is {what}; give one as run.table(NAME) gives it.")
 
 
-def _bind(parameters: Mapping[str, charts.Json], controls: Sequence[charts.Control]) -> None:
+def _bind(parameters: Mapping[str, Json], controls: Sequence[Control]) -> None:
     """Let a notebook show what it has inputs for: one value of several, and a switch."""
     parameters["single"]["bind"] = {"input": "checkbox", "name": "single agents "}
     for control in controls:

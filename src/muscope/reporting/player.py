@@ -11,8 +11,8 @@ import pyarrow as pa
 from PIL import Image, ImageSequence
 
 from muscope.reporting import embed
-from muscope.reporting.charts import ROWS, Control, Json, Panel
 from muscope.reporting.film import is_wide
+from muscope.reporting.panel import ROWS, Control, Json, Panel
 from muscope.storage import gif
 from muscope.storage.folder import Folder
 
