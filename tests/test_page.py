@@ -13,6 +13,7 @@ import pytest
 from browser import chromium, opened
 
 from muscope import cli, statistics
+from muscope.experiments.decisions import by_error
 from muscope.reporting import embed
 from muscope.reporting import page as pages
 from muscope.storage import tables
@@ -39,7 +40,7 @@ def copied(path, names, preset="quick"):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "run <i>7"
-    made = copied(path, ["figure2", "figure4", "figure4_states", "figure5"], EVIL)
+    made = copied(path, ["figure2", "figure4", "figure4_states", "figure5", "decisions"], EVIL)
     pages.report(made)
     return made
 
@@ -109,6 +110,19 @@ def test_figure_5_says_how_wrong_a_model_is_on_a_policy(visit, folder):
     x, y = (int(shown(told[name])) for name in ("model at step X", "policy at step Y"))
     mean = statistics.summary(table, "error", model_step=x, policy_step=y).mean
     assert shown(told["mean over agents"]) == four(mean)
+
+
+def test_fifths_of_the_states_are_those_of_the_picture(visit, folder):
+    table = tables.read(folder.table_path("decisions"))
+    card = visit.drawn("r0-decisions")
+    card.locator("input[type=range]").fill("0")
+    visit.settled("r0-decisions")
+    told = visit.under("r0-decisions", 1, 0.7, 0.3)
+    step = statistics.values(table, "step")[0]
+    errors, gains = by_error(table, step, told["model"], told["prior"])
+    place = [four(x) for x in errors].index(shown(told["learned model's error there, mean"]))
+    assert shown(told["mean over agents"]) == four(gains[place].mean)
+    assert shown(told["± standard error"]) == pytest.approx(gains[place].standard_error, rel=5e-3)
 
 
 @pytest.mark.parametrize("name", ["figure2", "figure4_states"])
@@ -219,7 +233,7 @@ def test_the_page_is_small_and_fetches_nothing(folder):
     for outside in ('src="http', 'href="http', "<script src", "<link", "@import", "url(http"):
         assert outside not in page
     panels = page.count('class="panels"')
-    assert panels == 3
+    assert panels == 4
     json.loads(page.split('class="panels">')[1].split("</script>")[0])
 
 
