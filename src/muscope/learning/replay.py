@@ -101,6 +101,12 @@ def recall(replay: Replay, index: Int[Array, ""]) -> Num[Array, "..."]:
     return kept.at[(row - back) % kept.shape[0], lane].get(mode="promise_in_bounds")
 
 
+def ahead(replay: Replay, index: Int[Array, ""], rows: Int[Array, ""] | int) -> Int[Array, ""]:
+    """The flat index of the row that comes so many later in the lane of ``index``."""
+    length, lanes = replay.weight.shape
+    return (index // lanes + rows) % length * lanes + index % lanes
+
+
 def refresh(
     replay: Replay,
     index: Int[Array, "R"],
