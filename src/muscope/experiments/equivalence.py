@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -210,7 +210,7 @@ def run(bench: Bench, settings: Equivalence, step: int) -> Tables:
         for name in OrderErrors._fields
     }
     rows = [(p, f) for p in policies for _, f in functions]
-    repeated = {
+    repeated: dict[str, list[Any]] = {
         "policy": [p.name for p, _ in rows],
         "policy_step": [p.step for p, _ in rows],
         "function": [f.name for _, f in rows],
@@ -389,8 +389,7 @@ def _by_step(axes: Axes, table: pa.Table, column: str) -> None:
     for kind in statistics.values(table, column):
         here, points = statistics.curve(table, "error", "step", **{column: kind})
         mean, error = [s.mean for s in points], [s.standard_error for s in points]
-        looks = {"colour": COLOURS.get(kind, LATER), "label": f"{kind} {column}"}
-        style.band(axes, here, mean, error, **looks)
+        style.band(axes, here, mean, error, COLOURS.get(kind, LATER), f"{kind} {column}")
     _, points = statistics.curve(table, "rewards_error", "step", **{column: "own"})
     style.thin(axes, steps, [s.mean for s in points], (4.0, 2.0), "")
     style.training_axis(axes, steps)

@@ -237,7 +237,12 @@ def of_terms(config: Config) -> Sized:
         sized(program.losses_of, jax.eval_shape(program.initial, jax.random.key(0)), index)
         for program in (with_terms, AgentProgram(plain))
     )
-    return Sized(*(a - b for a, b in zip(whole, without, strict=True)))
+    return Sized(
+        whole.operations - without.operations,
+        whole.outputs - without.outputs,
+        whole.equations - without.equations,
+        whole.kernels - without.kernels,
+    )
 
 
 def sized(function: Callable[..., Any], *arguments: Any) -> Sized:

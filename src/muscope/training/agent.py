@@ -225,9 +225,9 @@ class AgentProgram:
             return self._learn(state, step, learn_key)
 
         def wait():
-            zeros = [jnp.zeros(())] * (len(RoundMetrics._fields) - 1)
-            none = {term.name: jnp.zeros(()) for term in self.terms}
-            return self._before(state), RoundMetrics(*zeros, none)
+            nothing = dict.fromkeys(RoundMetrics._fields, jnp.zeros(()))
+            terms = {term.name: jnp.zeros(()) for term in self.terms}
+            return self._before(state), RoundMetrics(**{**nothing, "terms": terms})
 
         # The number is the same for every agent, so under vmap this stays a branch.
         learned, metrics = jax.lax.cond(number >= self.warmup_rounds, learn, wait)

@@ -146,8 +146,8 @@ class Watch:
         return [self.agents[i] for i in np.flatnonzero(which)]
 
     def _note_diverged(self, now: Health, metrics: RoundMetrics, step: int) -> None:
-        losses = (metrics.policy_loss, metrics.value_loss, metrics.reward_loss)
-        losses += tuple(metrics.terms.values())
+        own = (metrics.policy_loss, metrics.value_loss, metrics.reward_loss)
+        losses = (*own, *metrics.terms.values())
         sound = np.asarray(now.parameters) & np.isfinite([np.asarray(x) for x in losses]).all(0)
         known = self.seen["diverged"]
         new = [agent for agent in self._numbers(~sound) if str(agent) not in known]

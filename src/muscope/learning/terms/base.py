@@ -115,11 +115,12 @@ class Chosen(NamedTuple):
             made = self.term.initial(self.settings, agent, spec, key)
         made = jax.tree.map(lambda x: parted(x) if _is_module(x) else x, made, is_leaf=_is_module)
         for path, leaf in jax.tree_util.tree_leaves_with_path(made):
-            if not jnp.issubdtype(getattr(leaf, "dtype", None), jnp.floating):
+            kind = getattr(leaf, "dtype", None)
+            if kind is None or not jnp.issubdtype(kind, jnp.floating):
                 raise ConfigError(
                     f"auxiliary loss '{self.name}': its parameter {jax.tree_util.keystr(path)} is "
-                    f"{getattr(leaf, 'dtype', type(leaf).__name__)}, which cannot be trained; make "
-                    "it floats, or a part of an equinox.Module."
+                    f"{kind or type(leaf).__name__}, which cannot be trained; make it floats, or a "
+                    "part of an equinox.Module."
                 )
         return made
 
