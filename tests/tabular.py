@@ -55,15 +55,17 @@ class _Identity(eqx.Module):
 
 
 class _TableDynamics(eqx.Module):
-    """Exact transitions; rewards as logits of their two-hot encoding."""
+    """Transitions; rewards as logits of their two-hot encoding."""
 
     reward: jax.Array
+    following: jax.Array
     support: Support = eqx.field(static=True)
 
     def __call__(self, z, action):
         index = jnp.argmax(z)
         probabilities = self.support.encode(self.reward[index, action])
-        return jax.nn.one_hot(jnp.asarray(NEXT)[index, action], 5), jnp.log(probabilities + 1e-30)
+        following = jnp.round(self.following[index, action]).astype(jnp.int32)
+        return jax.nn.one_hot(following, 5), jnp.log(probabilities + 1e-30)
 
 
 class _TablePrediction(eqx.Module):
@@ -76,12 +78,14 @@ class _TablePrediction(eqx.Module):
         return self.logits[index], jnp.log(self.support.encode(self.value[index]) + 1e-30)
 
 
-def perfect_agent(logits=None, value=None, reward=REWARD) -> MuZero:
-    """A MuZero whose model is the MDP itself (unless another reward table is given)."""
+def perfect_agent(logits=None, value=None, reward=REWARD, following=NEXT) -> MuZero:
+    """A MuZero whose model is the MDP itself (unless another table is given)."""
     support = Support(10.0, 401)
     return MuZero(
         _Identity(),
-        _TableDynamics(jnp.asarray(reward, jnp.float32), support),
+        _TableDynamics(
+            jnp.asarray(reward, jnp.float32), jnp.asarray(following, jnp.float32), support
+        ),
         _TablePrediction(
             jnp.zeros((5, 2)) if logits is None else jnp.asarray(logits, jnp.float32),
             jnp.zeros(5) if value is None else jnp.asarray(value, jnp.float32),

@@ -19,6 +19,7 @@ from muscope.cli import SUMMARY
 from muscope.config import Config
 from muscope.envs.registry import options_class
 from muscope.experiments import registry
+from muscope.learning.terms import registry as terms
 from muscope.reporting import columns
 
 ROOT = Path(__file__).parent.parent
@@ -129,6 +130,7 @@ def test_examples_are_as_long_as_the_guide_says():
 
 def test_settings_named_in_the_docs_exist():
     experiments = [plugins.load(source).settings for source in registry.OWN]
+    experiments += [term.settings for term in terms.own().values()]
     sections = [type(section) for section in vars(Config()).values() if is_dataclass(section)]
     known = {cls.section: {f.name for f in fields(cls)} for cls in (*sections, *experiments)}
     options = [options_class(name) for name in ("breakout", "lunar-lander", "gymnasium:Any-v0")]

@@ -6,10 +6,17 @@ import pytest
 
 import muscope
 from muscope import cli, presets
-from muscope.storage import tables
+from muscope.storage import metrics, tables
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-MOST = {"key_door": 60, "my_net": 60, "torch_agent": 40, "jax_agent": 40, "one_step": 80}
+MOST = {
+    "key_door": 60,
+    "my_net": 60,
+    "torch_agent": 40,
+    "jax_agent": 40,
+    "one_step": 80,
+    "my_loss": 50,
+}
 TINY = [
     *("--train.agents", "2", "--train.steps", "24", "--train.checkpoints", "0"),
     *("--train.lanes", "2", "--train.cold-lanes", "0", "--train.updates-per-round", "2"),
@@ -20,6 +27,7 @@ TINY = [
 QUICK_LOOK = [
     *("--evaluate.episodes", "2", "--evaluate.states", "4", "--figure3.sequences", "3"),
     *("--endings.sequences", "3", "--figure4.horizon", "2", "--figure5.sequences", "3"),
+    *("--equivalence.states", "3", "--equivalence.sequences", "2"),
     *("--figure6.simulations", "4", "--figure6.horizon", "4", "--figure7.simulations", "1", "3"),
     *("--figure7.horizon", "4", "--figure7.episodes", "2", "--figure7.steps", "20"),
     *("--decisions.simulations", "3", "--decisions.horizon", "4", "--decisions.q-horizon", "5"),
@@ -59,6 +67,23 @@ def test_a_network_of_ones_own_is_trained(tmp_path):
     cli.main(["train", "cart-pole", *flags, *TINY])
     agent = muscope.open_run(tmp_path / "run").agent(0)
     assert agent.search([0.0, 0.0, 0.0, 0.0]).visits.sum() == 4
+
+
+def test_a_loss_of_ones_own_is_trained(tmp_path, monkeypatch):
+    """Under its name in the log, with settings of its own; the run's config knows it from any
+    folder.
+    """
+    monkeypatch.chdir(EXAMPLES.parent)
+    flags = ["--loss.terms", "examples/my_loss.py:TERM", "--terms.which_action.weight", "0.5"]
+    cli.main(["train", "cart-pole", *flags, "--out", str(tmp_path / "run"), *TINY])
+    run = muscope.open_run(tmp_path / "run")
+    assert run.config.loss.terms == (source("my_loss.py:TERM"),)
+    assert run.config.terms == {"which_action": {"weight": 0.5, "width": 32}}
+    told = metrics.read(run.metrics_path).entries[-1]["terms"]["which_action"]
+    assert len(told) == 2
+    # A guess at one of two actions costs log 2; the root weighs nothing here, the rest 1.
+    assert all(0.1 < total / 8 < 1.5 for total in told)
+    assert run.agent(0).search([0.0, 0.0, 0.0, 0.0]).visits.sum() == 4
 
 
 @pytest.mark.parametrize("name", ["jax_agent", "torch_agent"])

@@ -58,6 +58,7 @@ SETTINGS = {
     "endings": {"sequences": 3, "horizon": 4},
     "figure4": {"horizon": 3},
     "figure5": {"sequences": 2, "horizon": 3},
+    "equivalence": {"states": 2, "sequences": 2, "horizon": 3, "functions": 2, "others": [0]},
     "figure6": {"simulations": 4, "horizon": 5},
     "figure7": {"simulations": [1, 3], "horizon": 5, "episodes": 2, "steps": 6},
     "decisions": {"simulations": 3, "horizon": 4, "q_horizon": 5, "sequences": 11},

@@ -219,7 +219,7 @@ def test_following_a_policy_acts_on_true_states():
         return jnp.log(jax.nn.one_hot(action, 2))
 
     states = TabularState(jnp.array([0, 2, 3], jnp.int32))
-    actions, path = follow(TabularMDP(), behaviour, states, 2, 3, jax.random.key(0))
+    actions, path, _, _ = follow(TabularMDP(), behaviour, states, 2, 3, jax.random.key(0))
     expected = np.array([[0, 1, 1], [1, 1, 1], [0, 0, 0]])
     np.testing.assert_array_equal(actions, np.repeat(expected[:, None], 2, axis=1))
     for i, start in enumerate((0, 2, 3)):
@@ -234,7 +234,7 @@ def test_sequences_of_one_state_are_drawn_from_the_policy_each_on_its_own():
         return jnp.log(jnp.where(states.index[:, None] == 0, jnp.array([0.2, 0.8]), 0.5))
 
     states = TabularState(jnp.zeros(3, jnp.int32))
-    actions, _ = follow(TabularMDP(), behaviour, states, 2_000, 2, jax.random.key(0))
+    actions = follow(TabularMDP(), behaviour, states, 2_000, 2, jax.random.key(0)).actions
     first = actions[..., 0].mean(axis=1)
     np.testing.assert_allclose(first, 0.8, atol=0.04)
     assert len(set(np.asarray(first))) == 3

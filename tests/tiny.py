@@ -34,6 +34,7 @@ def tiny_config() -> Config:
             "endings": {"sequences": 3},
             "figure4": {"horizon": 3},
             "figure5": {"sequences": 3},
+            "equivalence": {"states": 3, "sequences": 2, "functions": 1},
             "figure6": {"simulations": 4, "horizon": 4},
             "figure7": {"checkpoints": [8], "simulations": [1, 3], "horizon": 4, "episodes": 2},
             "decisions": {

@@ -24,6 +24,7 @@ from muscope.forecast.calibrate import SECONDS
 from muscope.forecast.forecast import Forecast, first_guess, forecast
 from muscope.forecast.text import WORTH_SAYING, summary
 from muscope.host_call import host_errors
+from muscope.learning.terms import registry as terms
 from muscope.memory import said_if_short
 from muscope.reporting.film import film as draw_film
 from muscope.reporting.page import experiments_of, report_together
@@ -92,7 +93,8 @@ def open_run(path: str | Path) -> StudyRun:
 
 
 def resolved(config: Config) -> Config:
-    """A config whose environment's and experiments' own settings are all written out.
+    """A config whose environment's, experiments' and auxiliary losses' own settings are all written
+    out.
 
     Raises:
         ConfigError: one of them cannot be; those of experiments that are not known here are kept
@@ -108,11 +110,14 @@ def resolved(config: Config) -> Config:
         experiments[experiment.name] = to_dict(
             from_dict(given, experiment.settings, experiment.name)
         )
+    added = terms.chosen(config)
     return dataclasses.replace(
         config,
         environment=dataclasses.replace(environment, name=name, options=options),
         network=dataclasses.replace(config.network, kind=kind),
+        loss=dataclasses.replace(config.loss, terms=tuple(term.source for term in added)),
         experiments=experiments,
+        terms={term.name: to_dict(term.settings) for term in added},
     )
 
 

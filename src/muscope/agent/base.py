@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 Latent = Any
@@ -26,6 +28,12 @@ class Foretold(NamedTuple):
     """[A], float32."""
     value: Any
     """A scalar, float32."""
+
+
+def flat(z: Latent) -> Float[Array, "D"]:
+    """All numbers of one latent state, without what f says of it."""
+    numbers = jax.tree.leaves(z.z if isinstance(z, Foretold) else z)
+    return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in numbers])
 
 
 @runtime_checkable

@@ -65,11 +65,13 @@ class Representation(eqx.Module):
         self.first = Linear(inputs, config.width, k1)
         self.second = Linear(config.width, config.latent, k2)
 
-    def __call__(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
+    def view(self, observation: Float[Array, "..."]) -> Float[Array, "inputs"]:
+        """The observation as the first layer sees it."""
         x = observation.reshape(-1)
-        if self.scale:
-            x = x * jnp.asarray(self.scale)
-        return normalise(self.second(jax.nn.relu(self.first(x))))
+        return x * jnp.asarray(self.scale) if self.scale else x
+
+    def __call__(self, observation: Float[Array, "..."]) -> Float[Array, "D"]:
+        return normalise(self.second(jax.nn.relu(self.first(self.view(observation)))))
 
 
 class Dynamics(eqx.Module):
@@ -139,6 +141,14 @@ class MuZero(eqx.Module):
         """pi_t^k, v_t^k = f(z_t^k)."""
         policy_logits, value_logits = self.prediction(z)
         return Prediction(policy_logits, self.value_support.decode(value_logits))
+
+    def seen(self, observation: Float[Array, "..."]) -> Float[Array, "..."]:
+        """What h makes of an observation before its first layer, if its module says so by a
+        function ``view``: components scaled, pixels standardised.
+        """
+        h = self.representation
+        view = getattr(h.whole if isinstance(h, Parted) else h, "view", None)
+        return observation if view is None else view(observation)
 
 
 Builder = Callable[[NetworkConfig, Spec, Key[Array, ""]], MuZero]
@@ -216,16 +226,20 @@ class Parted(eqx.Module):
     structure: Any = eqx.field(static=True)
     """The module's with nothing but ``others``."""
 
+    @property
+    def whole(self) -> Any:
+        """The module as it was."""
+        return eqx.combine(self.arrays, jax.tree.unflatten(self.structure, self.others))
+
     def __call__(self, *given: Any) -> Any:
-        others = jax.tree.unflatten(self.structure, self.others)
-        return eqx.combine(self.arrays, others)(*given)
+        return self.whole(*given)
 
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def _parted(module: Any) -> Any:
+def parted(module: Any) -> Any:
     """The module, its leaves that are no arrays set apart if it has any.
 
     Raises:
@@ -236,7 +250,7 @@ def _parted(module: Any) -> Any:
     for path, leaf in jax.tree_util.tree_leaves_with_path(rest):
         if type(leaf).__hash__ is None:
             raise ConfigError(
-                f"a network's leaf {jax.tree_util.keystr(path)} is a {type(leaf).__name__}, which "
+                f"a module's leaf {jax.tree_util.keystr(path)} is a {type(leaf).__name__}, which "
                 "JAX cannot compile for; make it an array, or a tuple or function marked static."
             )
     others, structure = jax.tree.flatten(rest)
@@ -256,7 +270,7 @@ def build(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
             f"network '{config.kind}' builds a {type(agent).__name__}; it must build a "
             "muscope.agent.MuZero of h, g, f and their supports."
         )
-    return eqx.tree_at(_parts, agent, tuple(map(_parted, _parts(agent))))
+    return eqx.tree_at(_parts, agent, tuple(map(parted, _parts(agent))))
 
 
 def _parts(agent: MuZero) -> tuple[Any, Any, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from muscope.config import Config
 from muscope.config.base import from_dict
 from muscope.errors import ConfigError
 from muscope.experiments import registry
+from muscope.learning.terms import registry as terms
 
 
 def experiments(given: Any, arguments: list[str]) -> dict[str, Any]:
@@ -19,6 +21,18 @@ def experiments(given: Any, arguments: list[str]) -> dict[str, Any]:
         name: from_dict(given.get(name, {}), experiment.settings, name)
         for name, experiment in registry.everything().items()
         if dataclasses.fields(experiment.settings)
+    }
+
+
+def auxiliary_losses(config: Config, arguments: list[str]) -> dict[str, Any]:
+    """Settings of all auxiliary losses by the prefix of their flags, users' own that the arguments
+    or the config name included.
+    """
+    named = values_of("--loss.terms", arguments)
+    known = terms.known(config.loss.terms if named is None else named)
+    return {
+        f"{terms.SECTION}.{name}": terms.settings_of(term, config.terms)
+        for name, term in known.items()
     }
 
 
@@ -57,4 +71,16 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
             return arguments[i + 1]
         if argument.startswith(flag + "="):
             return argument.split("=", 1)[1]
+    return None
+
+
+def values_of(flag: str, arguments: list[str]) -> list[str] | None:
+    """The values given to a flag that takes several; None if it is not there."""
+    for i, argument in enumerate(arguments):
+        if argument == flag:
+            rest = arguments[i + 1 :]
+            end = next((n for n, value in enumerate(rest) if value.startswith("-")), len(rest))
+            return rest[:end]
+        if argument.startswith(flag + "="):
+            return [argument.split("=", 1)[1]]
     return None

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from muscope import envs, flags, presets, stages
-from muscope.cli.arguments import experiments, names, take, value_of
+from muscope.cli.arguments import auxiliary_losses, experiments, names, take, value_of
 from muscope.config import Config, EnvironmentConfig, RayConfig, Settings, to_dict
 from muscope.config.base import from_dict, within
 from muscope.envs.registry import options_class
 from muscope.errors import ConfigError
 from muscope.forecast import calibrate, devices
 from muscope.forecast.text import as_text
+from muscope.learning.terms import registry as terms
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class _Study(_Figures):
 
 
 OPTIONS = "environment.options"
+TERMS = f"{terms.SECTION}."
 AnyNewRun = TypeVar("AnyNewRun", bound=_NewRun)
 
 
@@ -85,7 +87,7 @@ def _new_run(
             f"{_said(base)} ('--help' lists all).",
             file=sys.stderr,
         )
-    extra = experiments(base.experiments, rest)
+    extra = {**experiments(base.experiments, rest), **auxiliary_losses(base, rest)}
     if options is not None:
         extra[OPTIONS] = from_dict(base.environment.options, options, OPTIONS)
     parse = flags.parser(
@@ -97,12 +99,18 @@ def _new_run(
     )
     command_options, config, sections = parse(rest)
     own = sections.pop(OPTIONS, None)
+    of_terms = {name: sections.pop(name) for name in [*sections] if name.startswith(TERMS)}
     config = dataclasses.replace(
         config,
         environment=dataclasses.replace(
             config.environment, options=to_dict(own) if own is not None else {}
         ),
         experiments={name: to_dict(settings) for name, settings in sections.items()},
+        terms={
+            name.removeprefix(TERMS): changes
+            for name, given in of_terms.items()
+            if (changes := _changes(given))
+        },
     )
     label = envs.make(config.environment).spec.name.replace(":", "-")
     default = Path("runs") / f"{label}-{command_options.preset}-seed{config.train.seed}"
@@ -112,7 +120,9 @@ def _new_run(
 def _said(config: Config) -> str:
     """The settings of a config that are not the defaults, in one line."""
     plain, own = to_dict(Config()), to_dict(config)
-    sections = [s for s in plain if isinstance(plain[s], dict) and s != "experiments"]
+    sections = [
+        s for s in plain if isinstance(plain[s], dict) and s not in ("experiments", "terms")
+    ]
     return ", ".join(
         f"{section}.{name} {value}"
         for section in sections
@@ -129,8 +139,13 @@ def _options_given(options: type[Settings], arguments: list[str]) -> dict[str, A
         [("options", flags.under(OPTIONS, options), dataclasses.field(default=options()))],
     )
     parsed: Any = flags.read(made, given, return_unknown_args=True)[0]
-    plain, chosen = to_dict(options()), to_dict(parsed.options)
-    return {name: value for name, value in chosen.items() if value != plain[name]}
+    return _changes(parsed.options)
+
+
+def _changes(settings: Settings) -> dict[str, Any]:
+    """Those of some settings that are not their defaults."""
+    plain = to_dict(type(settings)())
+    return {name: value for name, value in to_dict(settings).items() if value != plain[name]}
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,10 @@ Positive = Annotated[float, *within(SMALL, LARGE)]
 NonNegative = Annotated[float, *within(0.0, LARGE)]
 Weight = Annotated[float, *within(0.0, 1e4)]
 """Of a term of the loss."""
+Names = Annotated[tuple[str, ...], MaxLen(MOST_ITEMS), tyro.conf.arg(metavar="[NAME ...]")]
+"""Of a registry's own, or of users' (FILE.py:NAME)."""
+UnitsOrNone = Annotated[int, *within(0, 1_000_000)]
+"""As Units, where 0 has a meaning of its own."""
 Temperatures = Annotated[
     tuple[Positive, Positive, Positive],
     tyro.conf.arg(metavar=" ".join([f"FLOAT {_span(SMALL, LARGE)}"] * 3)),

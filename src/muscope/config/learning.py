@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from muscope.config.base import (
     Lookahead,
+    Names,
     Positive,
     PositiveShare,
     Rows,
@@ -60,6 +61,9 @@ class LossConfig(Settings):
     it; MuZero halves it, which leaves 1/1000 of it after ten steps."""
     unroll_weight: Weight = 1.0
     """Weight of the K unrolled steps together; the root weighs 1.  1 is MuZero's 1/K each."""
+    terms: Names = ()
+    """Auxiliary losses beside MuZero's own: consistency, distance, reconstruction, or your own
+    (FILE.py:NAME, package.module:NAME); each has settings of its own, terms.NAME."""
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,14 @@ class Config(Settings):
     )
     """By experiment, those of its own settings that are not its defaults; its own class reads
     them when it runs."""
+    terms: Annotated[Mapping[str, Mapping[str, Any]], tyro.conf.Suppress] = field(
+        default_factory=dict, hash=False
+    )
+    """The same of the auxiliary losses that ``loss.terms`` names."""
 
     def check(self) -> None:
-        object.__setattr__(self, "experiments", plain(self.experiments, "experiments"))
+        for name in ("experiments", "terms"):
+            object.__setattr__(self, name, plain(getattr(self, name), name))
         window = self.loss.unroll + self.loss.n_step + 1
         length = self.replay.capacity // self.train.lanes
         if length < window:

@@ -76,7 +76,7 @@ def behaviour_rewards(
 
     """
     behaviour = muzero_behaviour(environment, actor, search, discount, temperature)
-    actions, path = follow(environment, behaviour, states, sequences, horizon, key)
+    actions, path, _, _ = follow(environment, behaviour, states, sequences, horizon, key)
     observations = jax.vmap(environment.observe)(states)
 
     def predicted(observation: Array, actions: Int[Array, "R h"]) -> Float[Array, "R h"]:

@@ -7,7 +7,8 @@ running sums.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +118,11 @@ def policy_error(rewards: Rewards, discount: float) -> PolicyError:
     what is left biases the absolute value upward by less than ``standard_error``.
 
     """
-    difference = values(rewards.true - rewards.predicted, discount)
+    return error_of(values(rewards.true - rewards.predicted, discount))
+
+
+def error_of(difference: Float[Array, "R h"]) -> PolicyError:
+    """The error at one state, for horizons 1..h, from v - v_hat of R sequences."""
     count = difference.shape[0]
     unknown = jnp.full_like(difference[0], jnp.nan)
     spread = jnp.std(difference, axis=0, ddof=1) if count > 1 else unknown
@@ -167,6 +172,17 @@ def split_at_the_end(
     return alive, over
 
 
+class Followed(NamedTuple):
+    """What a policy did from M states in the true environment, R times from each."""
+
+    actions: Int[Array, "M R h"]
+    path: TruePath
+    over: Bool[Array, "M R h"]
+    """Whether the episode was over after step k: ``path.ended`` one step later."""
+    seen: Any
+    """What was looked at in the states after each step, [M, R, h, ...]."""
+
+
 def follow(
     environment: Environment,
     behaviour: Behaviour,
@@ -174,7 +190,8 @@ def follow(
     sequences: int,
     horizon: int,
     key: Key[Array, ""],
-) -> tuple[Int[Array, "M R h"], TruePath]:
+    look: Callable[[State], Any] = lambda state: (),
+) -> Followed:
     """Act ``horizon`` steps from every state in the true environment, ``sequences`` times.
 
     Sequences of one state that have done the same so far are asked for their next action
@@ -187,9 +204,11 @@ def follow(
         sequences: R, of each state.
         horizon: h.
         key: consumed.
+        look: what is wanted of a state that a step has led to, a pytree of arrays; nothing by
+            default.
 
     Returns:
-        The actions taken and what they did, [M, R, h]; the policy goes on in a terminal state.
+        What happened; the policy goes on in a terminal state.
 
     """
     count = jax.tree.leaves(states)[0].shape[0]
@@ -201,8 +220,9 @@ def follow(
         action = jax.random.categorical(action_key, logits).astype(jnp.int32)
         moved = jax.vmap(environment.step)(states, action)
         classes = numbered(classes * logits.shape[-1] + action)
-        carry = moved.state, over | moved.terminated, classes
-        return carry, (action, TruePath(moved.reward, over))
+        after = over | moved.terminated
+        seen = jax.vmap(look)(moved.state)
+        return (moved.state, after, classes), (action, TruePath(moved.reward, over), after, seen)
 
     begin = (
         jax.tree.map(lambda x: jnp.repeat(x, sequences, axis=0), states),
@@ -210,4 +230,8 @@ def follow(
         jnp.repeat(jnp.arange(count, dtype=jnp.int32), sequences),
     )
     _, taken = jax.lax.scan(step, begin, jax.random.split(key, horizon))
-    return jax.tree.map(lambda x: x.T.reshape(count, sequences, horizon), taken)
+
+    def by_state(x: Array) -> Array:
+        return jnp.swapaxes(x, 0, 1).reshape(count, sequences, horizon, *x.shape[2:])
+
+    return Followed(*jax.tree.map(by_state, taken))

@@ -22,6 +22,7 @@ OWN = (
     "muscope.experiments.endings:EXPERIMENT",
     "muscope.experiments.every_sequence:EXPERIMENT",
     "muscope.experiments.other_policies:EXPERIMENT",
+    "muscope.experiments.equivalence:EXPERIMENT",
     "muscope.experiments.search_course:EXPERIMENT",
     "muscope.experiments.planning:EXPERIMENT",
     "muscope.experiments.decisions:EXPERIMENT",

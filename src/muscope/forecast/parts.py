@@ -20,7 +20,7 @@ from muscope.config import Config
 from muscope.envs import Environment, State
 from muscope.room import nbytes
 from muscope.search import Parts, search
-from muscope.training.agent import AgentProgram
+from muscope.training.agent import AgentProgram, AgentState, Trained
 from muscope.work import Kind
 
 MOST_REPLAY = 100e6
@@ -138,22 +138,23 @@ def updating(config: Config) -> Callable[[Key[Array, ""], MuZero, Int[Array, ""]
     program, described = _with_less_replay(config)
 
     def run(key: Key[Array, ""], agent: MuZero, count: Int[Array, ""]) -> Any:
-        memory = jax.tree.map(_zeros, described)
+        memory = jax.tree.map(_zeros, described.replay)
+        trained = Trained(agent, jax.tree.map(_zeros, described.terms))
         memory = memory._replace(
             weight=jnp.ones_like(memory.weight), written=jnp.int32(memory.weight.shape[0])
         )
 
         # Of the replay only the weights go round, as in training: its rows would be copied.
         def update(number: Int[Array, ""], carry: Any) -> Any:
-            agent, optimiser, weight = carry
+            trained, optimiser, weight = carry
             drawn = jax.random.fold_in(key, number)
-            replay = memory._replace(weight=weight)
-            agent, optimiser, replay, _ = program.update(agent, optimiser, replay, number, drawn)
-            return agent, optimiser, replay.weight
+            rows = memory._replace(weight=weight)
+            trained, optimiser, rows, _ = program.update(trained, optimiser, rows, number, drawn)
+            return trained, optimiser, rows.weight
 
-        begin = (agent, program.optimiser.init(agent), memory.weight)
-        agent, _, weight = jax.lax.fori_loop(0, count, update, begin)
-        return _sum(agent) + jnp.sum(weight)
+        begin = (trained, program.optimiser.init(trained.all), memory.weight)
+        trained, _, weight = jax.lax.fori_loop(0, count, update, begin)
+        return _sum(trained) + jnp.sum(weight)
 
     return run
 
@@ -165,13 +166,13 @@ def _zeros(described: Any) -> Array:
     return jnp.zeros(described.shape, described.dtype)
 
 
-def _with_less_replay(config: Config) -> tuple[AgentProgram, Any]:
-    """A training program and its replay's shapes, no larger than :data:`MOST_REPLAY`."""
+def _with_less_replay(config: Config) -> tuple[AgentProgram, AgentState]:
+    """A training program and its state's shapes, the replay no larger than :data:`MOST_REPLAY`."""
     program = AgentProgram(config)
-    replay = jax.eval_shape(program.initial, jax.random.key(0)).replay
-    size = nbytes(replay)
+    state = jax.eval_shape(program.initial, jax.random.key(0))
+    size = nbytes(state.replay)
     if size <= MOST_REPLAY:
-        return program, replay
+        return program, state
     window = config.loss.unroll + config.loss.n_step + 1
     least = max(config.replay.start, window * config.train.lanes)
     capacity = max(least, int(config.replay.capacity * MOST_REPLAY / size))
@@ -179,7 +180,7 @@ def _with_less_replay(config: Config) -> tuple[AgentProgram, Any]:
         config, replay=dataclasses.replace(config.replay, capacity=capacity)
     )
     program = AgentProgram(smaller)
-    return program, jax.eval_shape(program.initial, jax.random.key(0)).replay
+    return program, jax.eval_shape(program.initial, jax.random.key(0))
 
 
 class Sized(NamedTuple):
@@ -210,12 +211,12 @@ def sizes(config: Config, environment: Environment) -> dict[Kind, Sized]:
     h = sized(lambda agent, seen: agent.represent(seen), agent, seen)
     g = sized(lambda agent, z, action: agent.step(z, action), agent, z, action)
     f = sized(lambda agent, z: agent.predict(z), agent, z)
-    unroll = config.loss.unroll
+    unroll, more = config.loss.unroll, of_terms(config)
     update = Sized(
-        3 * (h.operations + unroll * g.operations + (unroll + 1) * f.operations),
-        3 * (h.outputs + unroll * g.outputs + (unroll + 1) * f.outputs),
-        4 * (h.equations + g.equations + f.equations) + 900,
-        3 * (h.kernels + unroll * g.kernels + f.kernels),
+        3 * (h.operations + unroll * g.operations + (unroll + 1) * f.operations + more.operations),
+        3 * (h.outputs + unroll * g.outputs + (unroll + 1) * f.outputs + more.outputs),
+        4 * (h.equations + g.equations + f.equations + more.equations) + 900,
+        3 * (h.kernels + unroll * g.kernels + f.kernels + more.kernels),
     )
     return {
         "encoding": h,
@@ -226,6 +227,25 @@ def sizes(config: Config, environment: Environment) -> dict[Kind, Sized]:
         "reset": _of_many(environment.reset, key),
         "simulation": Sized(200.0, 200.0, 300, 0),  # Per node; see search/tree.py.
     }
+
+
+def of_terms(config: Config) -> Sized:
+    """What auxiliary losses add to the forward pass of one position of an update."""
+    with_terms = AgentProgram(config)
+    if not with_terms.terms:
+        return Sized(0.0, 0.0, 0, 0)
+    plain = dataclasses.replace(config, terms={}, loss=dataclasses.replace(config.loss, terms=()))
+    index = jax.ShapeDtypeStruct((1,), jnp.int32)
+    whole, without = (
+        sized(program.losses_of, jax.eval_shape(program.initial, jax.random.key(0)), index)
+        for program in (with_terms, AgentProgram(plain))
+    )
+    return Sized(
+        whole.operations - without.operations,
+        whole.outputs - without.outputs,
+        whole.equations - without.equations,
+        whole.kernels - without.kernels,
+    )
 
 
 def sized(function: Callable[..., Any], *arguments: Any) -> Sized:

@@ -1,8 +1,9 @@
-"""Figure 1's loss of one sampled position."""
+"""Figure 1's loss of one sampled position, and what auxiliary losses add to it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 from muscope.agent.networks import MuZero
 from muscope.config import LossConfig
 from muscope.learning.targets import Targets
+from muscope.learning.terms.base import Chosen, Unrolled
 
 
 class LossTerms(NamedTuple):
@@ -21,6 +23,8 @@ class LossTerms(NamedTuple):
     reward: Float[Array, ""]
     value_error: Float[Array, ""]
     """|v_t^0 - v_target|, the position's new priority before the floor."""
+    added: dict[str, Float[Array, ""]]
+    """Auxiliary losses by name, before their weights."""
 
 
 def scale_gradient(x: Float[Array, "..."], scale: float) -> Float[Array, "..."]:
@@ -35,13 +39,27 @@ def cross_entropy(
     return -jnp.sum(probabilities * jax.nn.log_softmax(logits), axis=-1)
 
 
-def loss(agent: MuZero, targets: Targets, config: LossConfig) -> tuple[Float[Array, ""], LossTerms]:
-    """Policy, value and reward cross-entropies over K unrolled steps.
+def loss(
+    agent: MuZero,
+    targets: Targets,
+    config: LossConfig,
+    terms: Sequence[Chosen] = (),
+    parameters: Mapping[str, Any] | None = None,
+) -> tuple[Float[Array, ""], LossTerms]:
+    """Policy, value and reward cross-entropies over K unrolled steps, and auxiliary losses.
 
     The root's terms weigh 1, each unrolled step's ``unroll_weight`` / K; the gradient that
     flows back from a latent state into the dynamics that made it is scaled by
     ``gradient_scale``, that step's heads' is not (Schrittwieser et al. 2020, Appendix G: 1/K
     and 1/2).
+
+    Args:
+        agent: the parameters that are trained.
+        targets: of one position, with later observations if a term reads them.
+        config: weights and K.
+        terms: auxiliary losses.
+        parameters: their own, by name.
+
     """
     root = agent.represent(targets.observation)
 
@@ -69,5 +87,9 @@ def loss(agent: MuZero, targets: Targets, config: LossConfig) -> tuple[Float[Arr
     total = (
         config.policy_weight * policy + config.value_weight * value + config.reward_weight * reward
     )
+    unrolled = Unrolled(agent, states, targets, weight)
+    added = {term.name: term.loss((parameters or {})[term.name], unrolled) for term in terms}
+    for term in terms:
+        total += term.settings.weight * added[term.name]
     predicted = agent.value_support.decode(value_logits[0])
-    return total, LossTerms(policy, value, reward, jnp.abs(predicted - targets.value[0]))
+    return total, LossTerms(policy, value, reward, jnp.abs(predicted - targets.value[0]), added)

@@ -101,6 +101,12 @@ def recall(replay: Replay, index: Int[Array, ""]) -> Num[Array, "..."]:
     return kept.at[(row - back) % kept.shape[0], lane].get(mode="promise_in_bounds")
 
 
+def ahead(replay: Replay, index: Int[Array, ""], rows: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
+    """The flat indices of rows that come so many later in the lane of ``index``."""
+    length, lanes = replay.weight.shape
+    return (index // lanes + rows) % length * lanes + index % lanes
+
+
 def refresh(
     replay: Replay,
     index: Int[Array, "R"],

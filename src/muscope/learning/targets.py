@@ -47,6 +47,10 @@ class Targets(NamedTuple):
     policy: Float[Array, "K1 A"]
     """Visit distributions at s_t..s_{t+K}, the targets of pi_t^k."""
     policy_mask: Float[Array, "K1"]
+    """1 where the state is one of the episode, 0 past its end and beyond what is known."""
+    later: Num[Array, "K ..."] | None = None
+    """o_{t+1}..o_{t+K}, if an auxiliary loss reads them; what stands at a position that is masked
+    means nothing."""
 
 
 def window(replay: Replay, index: Int[Array, ""], length: int) -> Window:

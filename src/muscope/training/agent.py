@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +22,24 @@ from muscope.learning import loss, optimiser, replay, targets
 from muscope.learning.loss import LossTerms
 from muscope.learning.replay import Replay, Rows
 from muscope.learning.targets import Targets
+from muscope.learning.terms import registry
 from muscope.search import learned_parts, mix_root_noise, sample_action, search, temperature_at
 from muscope.training.work import warmup_rounds
+
+
+class Trained(NamedTuple):
+    """What gradients change."""
+
+    agent: MuZero
+    terms: dict[str, Any]
+    """Parameters of auxiliary losses' own, by name; checkpoints leave them out."""
+
+    @property
+    def all(self) -> Any:
+        """As the optimiser knows it: without auxiliary losses the agent alone, as before there
+        were any, so that saved states of then go on.
+        """
+        return self if self.terms else self.agent
 
 
 class AgentState(NamedTuple):
@@ -37,12 +55,14 @@ class AgentState(NamedTuple):
     """[lanes]"""
     key: Key[Array, ""]
     """The agent's own key; every round folds its number into it."""
+    terms: dict[str, Any]
+    """Parameters of auxiliary losses' own, by name."""
 
 
 class _Learned(NamedTuple):
     """What updates change.  Of the replay only the weights: its rows must not be copied."""
 
-    agent: MuZero
+    trained: Trained
     average: MuZero
     optimiser: optax.OptState
     weight: Float[Array, "T lanes"]
@@ -60,21 +80,36 @@ class RoundMetrics(NamedTuple):
     """Training games that finished."""
     score: Float[Array, ""]
     """Sum of their undiscounted returns."""
+    terms: Mapping[str, Float[Array, ""]]
+    """Auxiliary losses by name, before their weights."""
+
+
+class _Logs(NamedTuple):
+    """Of one update."""
+
+    policy: Float[Array, ""]
+    value: Float[Array, ""]
+    reward: Float[Array, ""]
+    norm: Float[Array, ""]
+    """Of the gradient."""
+    terms: dict[str, Float[Array, ""]]
 
 
 def check(config: Config) -> None:
     """Trace the making of an agent, so that impossible settings are found before any work.
 
     Raises:
-        ConfigError: an unknown environment or network, a network that breaks its contract, or
-            sizes that do not fit.
+        ConfigError: an unknown environment, network or auxiliary loss, one of these that breaks
+            its contract, or sizes that do not fit.
 
     """
     program = AgentProgram(config)
     spec = program.environment.spec
     network = jax.eval_shape(lambda k: networks.build(config.network, spec, k), jax.random.key(0))
     check_network(network, spec, config.network.kind)
-    jax.eval_shape(program.initial, jax.random.key(0))
+    state = jax.eval_shape(program.initial, jax.random.key(0))
+    if program.terms:
+        jax.eval_shape(program.losses_of, state, jax.ShapeDtypeStruct((1,), jnp.int32))
 
 
 class AgentProgram:
@@ -83,6 +118,7 @@ class AgentProgram:
     Attributes:
         warmup_rounds: rounds that only act, before the first update.
         stack: frames in an observation, of which the replay keeps one per row.
+        terms: auxiliary losses that have a weight.
 
     """
 
@@ -93,6 +129,7 @@ class AgentProgram:
         self._frames = environment if isinstance(environment, envs.Stacked) else None
         self.stack = self._frames.stack if self._frames else 1
         self.optimiser = optimiser.make(config.optimiser, config.train.steps)
+        self.terms = registry.active(config)
         self.warmup_rounds = warmup_rounds(config)
 
     def initial(self, key: Key[Array, ""]) -> AgentState:
@@ -105,6 +142,14 @@ class AgentProgram:
                 self.environment, jax.random.fold_in(network_key, 1), config.train.lanes
             )
             agent = standardise.measured(agent, *seen)
+        # Each has its own key by its name, so that the others do not matter.
+        root = jax.random.fold_in(network_key, 2)
+        own_parameters = {
+            term.name: term.initial(
+                agent, spec, jax.random.fold_in(root, zlib.crc32(term.name.encode()))
+            )
+            for term in self.terms
+        }
         lanes = config.train.lanes
         starts = jax.vmap(lambda k: episode.start(self.environment, k))(
             jax.random.split(reset_key, lanes)
@@ -124,10 +169,11 @@ class AgentProgram:
         return AgentState(
             agent=agent,
             average=jax.tree.map(jnp.copy, agent),
-            optimiser=self.optimiser.init(agent),
+            optimiser=self.optimiser.init(Trained(agent, own_parameters).all),
             replay=replay.create(example, config.replay.capacity // lanes, lanes, self.stack),
             episodes=starts,
             key=own,
+            terms=own_parameters,
         )
 
     def _kept(self, state: State) -> tuple[Array, Array | None]:
@@ -179,16 +225,18 @@ class AgentProgram:
             return self._learn(state, step, learn_key)
 
         def wait():
-            learned = _Learned(state.agent, state.average, state.optimiser, state.replay.weight)
-            return learned, RoundMetrics(*[jnp.zeros(())] * len(RoundMetrics._fields))
+            nothing = dict.fromkeys(RoundMetrics._fields, jnp.zeros(()))
+            terms = {term.name: jnp.zeros(()) for term in self.terms}
+            return self._before(state), RoundMetrics(**{**nothing, "terms": terms})
 
         # The number is the same for every agent, so under vmap this stays a branch.
         learned, metrics = jax.lax.cond(number >= self.warmup_rounds, learn, wait)
         state = state._replace(
-            agent=learned.agent,
+            agent=learned.trained.agent,
             average=learned.average,
             optimiser=learned.optimiser,
             replay=state.replay._replace(weight=learned.weight),
+            terms=learned.trained.terms,
         )
         finished = jnp.sum(outcome.finished).astype(jnp.float32)
         return state, metrics._replace(episodes=finished, score=jnp.sum(outcome.score))
@@ -252,21 +300,25 @@ class AgentProgram:
         def update(carry, inputs):
             offset, update_key = inputs
             memory = state.replay._replace(weight=carry.weight)
-            agent, optimiser_state, memory, logs = self.update(
-                carry.agent, carry.optimiser, memory, step + offset, update_key
+            trained, optimiser_state, memory, logs = self.update(
+                carry.trained, carry.optimiser, memory, step + offset, update_key
             )
-            rate = self.config.optimiser.average_rate
+            agent, rate = trained.agent, self.config.optimiser.average_rate
             average = optax.incremental_update(agent, carry.average, rate)
             average = standardise.copied(agent, average)  # to the bit
-            return _Learned(agent, average, optimiser_state, memory.weight), logs
+            return _Learned(trained, average, optimiser_state, memory.weight), logs
 
-        carry = _Learned(state.agent, state.average, state.optimiser, state.replay.weight)
         count = train.updates_per_round
         inputs = (jnp.arange(count), jax.random.split(key, count))
-        carry, logs = jax.lax.scan(update, carry, inputs)
-        policy, value, reward, norm = (jnp.sum(log) for log in logs)
-        zero = jnp.zeros(())
-        return carry, RoundMetrics(jnp.float32(count), policy, value, reward, norm, zero, zero)
+        carry, logs = jax.lax.scan(update, self._before(state), inputs)
+        policy, value, reward, norm, terms = jax.tree.map(jnp.sum, logs)
+        updates, zero = jnp.float32(count), jnp.zeros(())
+        return carry, RoundMetrics(updates, policy, value, reward, norm, zero, zero, terms)
+
+    def _before(self, state: AgentState) -> _Learned:
+        """What updates begin with."""
+        trained = Trained(state.agent, state.terms)
+        return _Learned(trained, state.average, state.optimiser, state.replay.weight)
 
     def batch(self, memory: Replay, index: Int[Array, "B"]) -> Targets:
         """What rows of the replay are to teach, [B, ...]."""
@@ -276,40 +328,60 @@ class AgentProgram:
         def target(i):
             w = targets.window(memory, i, length)
             made = targets.make(w, config.unroll, config.n_step, self.config.environment.discount)
-            return made._replace(observation=self._shown(made.observation))
+            made = made._replace(observation=self._shown(made.observation))
+            if not any(term.term.later for term in self.terms):
+                return made
+            rows = replay.ahead(memory, i, jnp.arange(1, config.unroll + 1))
+            return made._replace(
+                later=jax.vmap(lambda row: self._shown(replay.recall(memory, row)))(rows)
+            )
 
         return jax.vmap(target)(index)
 
     def batch_loss(
-        self, agent: MuZero, batch: Targets, importance: Float[Array, "B"]
+        self, trained: Trained, batch: Targets, importance: Float[Array, "B"]
     ) -> tuple[Float[Array, ""], LossTerms]:
         """The mean loss, and its parts [B]."""
-        losses, terms = jax.vmap(lambda t: loss.loss(agent, t, self.config.loss))(batch)
+        agent, own = trained
+
+        def of_position(position: Targets) -> tuple[Float[Array, ""], LossTerms]:
+            return loss.loss(agent, position, self.config.loss, self.terms, own)
+
+        losses, terms = jax.vmap(of_position)(batch)
         return jnp.mean(importance * losses), terms
 
-    def update(self, agent, optimiser_state, memory, step, key):
-        """One gradient update, with the drawn rows' new priorities.
+    def losses_of(self, state: AgentState, index: Int[Array, "B"]) -> LossTerms:
+        """The parts of the loss of some of an agent's rows, [B]."""
+        batch = self.batch(state.replay, index)
+        ones = jnp.ones(index.shape)
+        return self.batch_loss(Trained(state.agent, state.terms), batch, ones)[1]
 
-        Returns:
-            The agent, the optimiser's state, the replay, and the logs: policy, value and reward
-            loss, and the gradient's norm.
-
-        """
+    def update(
+        self,
+        trained: Trained,
+        optimiser_state: optax.OptState,
+        memory: Replay,
+        step: Int[Array, ""] | int,
+        key: Key[Array, ""],
+    ) -> tuple[Trained, optax.OptState, Replay, _Logs]:
+        """One gradient update, with the drawn rows' new priorities; ``key`` is consumed."""
         config = self.config
         beta0 = config.replay.importance_exponent
         beta = beta0 + (1.0 - beta0) * step / config.train.steps
         index, importance = replay.draw(key, memory, config.train.batch_size, beta)
         batch = self.batch(memory, index)
         of_batch = jax.grad(self.batch_loss, has_aux=True)
-        grads, terms = of_batch(agent, batch, importance)
-        updates, optimiser_state = self.optimiser.update(grads, optimiser_state, agent)
-        agent = optax.apply_updates(agent, updates)
+        grads, terms = of_batch(trained, batch, importance)
+        updates, optimiser_state = self.optimiser.update(grads.all, optimiser_state, trained.all)
+        changed = optax.apply_updates(trained.all, updates)
+        trained = changed if trained.terms else Trained(changed, {})
         priority = terms.value_error + config.replay.priority_floor
         memory = replay.reprioritise(memory, index, priority, config.replay.priority_exponent)
-        logs = (
+        logs = _Logs(
             jnp.mean(terms.policy),
             jnp.mean(terms.value),
             jnp.mean(terms.reward),
             optax.tree.norm(grads),
+            {name: jnp.mean(each) for name, each in terms.added.items()},
         )
-        return agent, optimiser_state, memory, logs
+        return trained, optimiser_state, memory, logs

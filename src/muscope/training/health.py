@@ -64,7 +64,7 @@ def health(config: Config, state: AgentState) -> Health:
     values = jnp.where(has_value[:, None], jnp.abs(values), 0.0)
     agent = state.agent
     return Health(
-        parameters=_finite((agent, state.average, state.optimiser)),
+        parameters=_finite((agent, state.average, state.optimiser, state.terms)),
         observations=_finite(replay.rows.observation),
         rewards=_finite(replay.rows.reward),
         rows=jnp.int32(back.size * lanes),
@@ -146,7 +146,8 @@ class Watch:
         return [self.agents[i] for i in np.flatnonzero(which)]
 
     def _note_diverged(self, now: Health, metrics: RoundMetrics, step: int) -> None:
-        losses = (metrics.policy_loss, metrics.value_loss, metrics.reward_loss)
+        own = (metrics.policy_loss, metrics.value_loss, metrics.reward_loss)
+        losses = (*own, *metrics.terms.values())
         sound = np.asarray(now.parameters) & np.isfinite([np.asarray(x) for x in losses]).all(0)
         known = self.seen["diverged"]
         new = [agent for agent in self._numbers(~sound) if str(agent) not in known]

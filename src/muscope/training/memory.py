@@ -15,7 +15,7 @@ from muscope.config import Config
 from muscope.envs.host import HostEnvironment
 from muscope.room import Part, nbytes, total, widest
 from muscope.search.tree import bytes_per_root
-from muscope.training.agent import AgentProgram, AgentState
+from muscope.training.agent import AgentProgram, AgentState, Trained
 
 NOISE_COPIES = 40
 """Arrays of the root noise's size while it is drawn: keys, gamma variables, their rejections."""
@@ -34,8 +34,9 @@ def of_one_agent(program: AgentProgram) -> tuple[list[Part], list[Part]]:
     """
     state: AgentState = jax.eval_shape(program.initial, jax.random.key(0))
     network = f"{sizes_of_network(program.config)} or train.agents"
+    networks = state.agent, state.average, state.optimiser, state.terms
     kept = [
-        Part("the networks", nbytes((state.agent, state.average, state.optimiser)), network),
+        Part("the networks", nbytes(networks), network),
         Part("the replay", nbytes(state.replay), "replay.capacity or train.agents"),
         Part("the environments", nbytes(state.episodes), "train.lanes or train.agents"),
     ]
@@ -49,9 +50,10 @@ def saving(kept: list[Part]) -> list[Part]:
 
 def sizes_of_network(config: Config) -> str:
     """The settings to lower if the networks are too large."""
+    terms = ", loss.terms" if config.loss.terms else ""
     if config.network.kind == "mlp":
-        return "network.width, network.latent"
-    return "network.channels, network.width"
+        return f"network.width, network.latent{terms}"
+    return f"network.channels, network.width{terms}"
 
 
 def of_host(config: Config) -> list[Part]:
@@ -87,17 +89,18 @@ def _updating(program: AgentProgram, state: AgentState) -> list[Part]:
     index = jax.ShapeDtypeStruct((size,), jnp.int32)
     importance = jax.ShapeDtypeStruct((size,), jnp.float32)
     batch = jax.eval_shape(program.batch, state.replay, index)
+    trained = Trained(state.agent, state.terms)
 
-    def residuals(agent, batch, importance):
-        def of_agent(agent):
-            return program.batch_loss(agent, batch, importance)[0]
+    def residuals(trained, batch, importance):
+        def of_trained(trained):
+            return program.batch_loss(trained, batch, importance)[0]
 
-        return jax.vjp(of_agent, agent)[1]
+        return jax.vjp(of_trained, trained)[1]
 
-    forward = jax.eval_shape(residuals, state.agent, batch, importance)
+    forward = jax.eval_shape(residuals, trained, batch, importance)
     mend = f"train.batch_size, loss.unroll, {sizes_of_network(program.config)}"
     return [
         Part("the batch", nbytes(batch), mend),
         Part("an update's activations", int(SCRATCH * nbytes(forward)), mend),
-        Part("the gradient", nbytes(state.agent), sizes_of_network(program.config)),
+        Part("the gradient", nbytes(trained), sizes_of_network(program.config)),
     ]

@@ -284,7 +284,9 @@ def _holds(path: Path, agents: Any) -> bool:
 
 def _log(path: Path, metrics: RoundMetrics, rounds: int, step: int, seconds: float) -> None:
     """Append one line: sums over the call's rounds, one list entry per agent."""
-    values = {k: np.asarray(v).tolist() for k, v in metrics._asdict().items()}
+    values = jax.tree.map(lambda x: np.asarray(x).tolist(), metrics._asdict())
+    if not values["terms"]:
+        del values["terms"]
     log.append(path, {"rounds": rounds, "step": step, "seconds": round(seconds, 3), **values})
 
 

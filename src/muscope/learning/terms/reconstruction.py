@@ -1,0 +1,129 @@
+"""Reconstruction: observations decoded from the root and from every unrolled latent state.
+
+What is to be decoded of o_{t+k} is what the network sees of it (:meth:`MuZero.seen`): pixels as
+they were standardised, components scaled by ``network.input_scale``; where it does neither, the
+observation itself.  The loss is the mean squared error over components, so that one weight fits
+vectors and images.  Precedents: de Vries et al. (2021), Scholz et al. (2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from muscope.agent.base import Latent, flat
+from muscope.agent.convolution import convolve
+from muscope.agent.networks import Linear, MuZero
+from muscope.agent.pixels import Conv
+from muscope.config.base import Units, Weight
+from muscope.envs.base import Spec
+from muscope.learning.terms.base import Term, TermSettings, Unrolled, form_of_latent
+
+NARROWEST = 8
+"""Channels that a decoder of images has at least."""
+
+
+@dataclass(frozen=True)
+class Reconstruction(TermSettings):
+    """Observations are decoded from the root and from every unrolled latent state."""
+
+    section = "terms.reconstruction"
+
+    weight: Weight = 1.0
+    """Weight of the term beside the policy's; 0 leaves it out, to the bit."""
+    width: Units = 64
+    """Units of the decoder's hidden layer; of a decoder of images, channels of its first
+    convolution, halved with every doubling of the image."""
+
+
+class VectorDecoder(eqx.Module):
+    """One hidden layer."""
+
+    hidden: Linear
+    out: Linear
+
+    def __init__(self, inputs: int, outputs: int, width: int, key: Key[Array, ""]):
+        k1, k2 = jax.random.split(key)
+        self.hidden = Linear(inputs, width, k1)
+        self.out = Linear(width, outputs, k2)
+
+    def __call__(self, z: Latent) -> Float[Array, "outputs"]:
+        return self.out(jax.nn.relu(self.hidden(flat(z))))
+
+
+class ImageDecoder(eqx.Module):
+    """Doublings of a plane's side, each with a convolution before it, up to the image's."""
+
+    convolutions: list[Conv]
+    kernel: Float[Array, "3 3 inputs outputs"]
+    bias: Float[Array, "outputs"]
+
+    def __init__(
+        self, channels: int, outputs: int, doublings: int, width: int, key: Key[Array, ""]
+    ):
+        *keys, last = jax.random.split(key, doublings + 1)
+        self.convolutions = []
+        for i, k in enumerate(keys):
+            wide = max(width >> i, NARROWEST)
+            self.convolutions.append(Conv(channels, wide, k))
+            channels = wide
+        spread = (1.0 / (9 * channels)) ** 0.5
+        shape = (3, 3, channels, outputs)
+        self.kernel = spread * jax.random.truncated_normal(last, -2.0, 2.0, shape)
+        self.bias = jnp.zeros((outputs,))
+
+    def __call__(self, z: Latent) -> Float[Array, "side side outputs"]:
+        (x,) = jax.tree.leaves(z)
+        for convolution in self.convolutions:
+            x = doubled(jax.nn.relu(convolution(x)))
+        return convolve(x, self.kernel) + self.bias
+
+
+def doubled(x: Float[Array, "side side channels"]) -> Float[Array, "twice twice channels"]:
+    """Every place four times."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
+
+
+def doublings(latent: Latent, spec: Spec) -> int:
+    """How often the side of a latent plane is doubled in the image's; 0 if they are no such
+    planes.
+    """
+    shapes = [x.shape for x in jax.tree.leaves(latent)]
+    if len(shapes) != 1 or len(shapes[0]) != 3 or len(spec.observation_shape) != 3:
+        return 0
+    (side, other, _), (height, width, _) = shapes[0], spec.observation_shape
+    times = (height // side).bit_length() - 1 if side else 0
+    square = side == other and height == width and height == side << max(times, 0)
+    return times if square and times > 0 else 0
+
+
+def initial(settings: Reconstruction, agent: MuZero, spec: Spec, key: Key[Array, ""]) -> Any:
+    """An untrained decoder for an agent's latent states."""
+    latent = form_of_latent(agent, spec)
+    times = doublings(latent, spec)
+    if times:
+        channels = jax.tree.leaves(latent)[0].shape[-1]
+        return ImageDecoder(channels, spec.observation_shape[-1], times, settings.width, key)
+    inputs = sum(x.size for x in jax.tree.leaves(latent))
+    seen = jax.eval_shape(agent.seen, jax.ShapeDtypeStruct(spec.observation_shape, jnp.float32))
+    return VectorDecoder(inputs, seen.size, settings.width, key)
+
+
+def loss(settings: Reconstruction, decoder: Any, unrolled: Unrolled) -> Float[Array, ""]:
+    """The mean squared error over components, summed over k = 0..K and weighted as MuZero's own
+    losses are.
+    """
+
+    def squared(z: Latent, observation: Float[Array, "..."]) -> Float[Array, ""]:
+        wanted = jax.lax.stop_gradient(unrolled.agent.seen(observation))
+        return jnp.mean((jnp.ravel(decoder(z)) - jnp.ravel(wanted)) ** 2)
+
+    return unrolled.total(jax.vmap(squared)(unrolled.latents, unrolled.observations))
+
+
+TERM = Term("reconstruction", loss, Reconstruction, initial, later=True)
