@@ -225,7 +225,7 @@ class AgentProgram:
             return self._learn(state, step, learn_key)
 
         def wait():
-            nothing = dict.fromkeys(RoundMetrics._fields, jnp.zeros(()))
+            nothing: dict[str, Any] = dict.fromkeys(RoundMetrics._fields, jnp.zeros(()))
             terms = {term.name: jnp.zeros(()) for term in self.terms}
             return self._before(state), RoundMetrics(**{**nothing, "terms": terms})
 
