@@ -11,7 +11,7 @@ PACKAGE = Path(muscope.__file__).parent
 FLOORS = (
     ("errors", "version"),
     ("config", "interrupt", "plugins", "progress"),
-    ("exits", "fingerprint", "host_call", "memory", "runtime"),
+    ("exits", "fingerprint", "host_call", "memory", "runtime", "variants"),
     ("envs", "room", "work"),
     ("agent",),
     ("search",),
@@ -28,6 +28,7 @@ FLOORS = (
     ("examination", "jobs"),
     ("cluster",),
     ("doors", "flags", "stages"),
+    ("sweeps",),
     ("__init__", "cli"),
     ("__main__",),
 )

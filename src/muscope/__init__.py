@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         train,
     )
     from muscope.subjects import Subject, subject
+    from muscope.sweeps import sweep
     from muscope.trained import TrainedAgent
     from muscope.version import __version__
 
@@ -61,6 +62,7 @@ _HOMES = {
     "report": "stages",
     "study": "stages",
     "subject": "subjects",
+    "sweep": "sweeps",
     "to_dict": "config",
     "train": "stages",
 }

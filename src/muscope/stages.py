@@ -349,6 +349,26 @@ def job(run: Run | str | Path, name: str) -> None:
     jobs.execute_by_name(path, name)
 
 
+def checked(
+    config: Config, out: str | Path, experiments: Sequence[str] | None = None
+) -> tuple[RunSubject, list[asking.Plan]]:
+    """What :func:`study` will do, after all that it refuses before it writes anything.
+
+    Returns:
+        The agents, with all settings written out, and what is asked of them.
+
+    Raises:
+        ConfigError: as :func:`muscope.checks.before_writing`.
+
+    """
+    runtime.start()
+    config = resolved(config)
+    planned = RunSubject(Run(Path(out), config))
+    plans = asking.plan(planned, config.evaluate, config.experiments, experiments)
+    checks.before_writing(config, planned, plans, roomy=Path(out).exists())
+    return planned, plans
+
+
 def study(
     config: Config,
     out: str | Path,
@@ -367,11 +387,8 @@ def study(
         JobError: on a cluster some jobs failed; all others are done.
 
     """
-    runtime.start()
-    config = resolved(config)
-    planned = RunSubject(Run(Path(out), config))
-    plans = asking.plan(planned, config.evaluate, config.experiments, experiments)
-    checks.before_writing(config, planned, plans, roomy=Path(out).exists())
+    planned, plans = checked(config, out, experiments)
+    config = planned.config
     if planned.run.missing_steps():  # Where nothing is trained, evaluation tells what is left.
         with host_errors():
             cells.announce(planned, plans)

@@ -1,5 +1,5 @@
-"""The command line: ``muscope plan | study | train | merge | job | evaluate | examine | claims |
-report | film``.
+"""The command line: ``muscope plan | study | sweep | train | merge | job | evaluate | examine |
+claims | report | film``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SUMMARY = """A microscope for the models that MuZero learns.
 
   muscope plan ENV         what a study will cost, before anything of it is run
   muscope study ENV        train a population, examine its checkpoints, write a report
+  muscope sweep ENV        variants of the settings, each trained and examined, side by side
   muscope train ENV        the first stage alone; resumes an interrupted run
   muscope merge RUN RUN... runs of different agents, trained apart, as one
   muscope job RUN NAME     one job of a study on a cluster, alone
@@ -45,6 +46,7 @@ def _dispatch(arguments: list[str]) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "plan": new_run.plan,
         "study": new_run.study,
+        "sweep": new_run.sweep,
         "train": new_run.train,
         "merge": runs.merge,
         "job": runs.job,

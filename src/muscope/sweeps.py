@@ -1,0 +1,151 @@
+"""A sweep: variants of a config, each trained and examined as a run of its own, in one folder.
+
+sweep.json                     what was asked: the variants' names and changes
+base/                          the run of the config itself
+loss.gradient_scale=1.0/       a variant's run
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from muscope import runtime, stages, variants
+from muscope.config import Config
+from muscope.errors import JobError, MuscopeError, RunError
+from muscope.progress import say
+from muscope.stages import StudyRun
+from muscope.storage import json_file
+from muscope.storage.checkpoint import write_atomically
+from muscope.storage.folder import Folder, holds_nothing
+
+FILE = "sweep.json"
+TAKEN = (FILE,)
+"""Names in a sweep's folder that are no variant's."""
+
+
+class SweepFolder(Folder):
+    """The folder of a sweep."""
+
+    @property
+    def file(self) -> Path:
+        return self.path / FILE
+
+    def unfinished(self, what: str) -> list[Path]:
+        return list(self.path.glob(".*.tmp"))  # Deeper ones are the runs' own.
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The changes of all variants that were asked for, by name, the base first.
+
+        Raises:
+            RunError: there is no sweep, or its file is damaged.
+
+        """
+        if not self.file.is_file():
+            raise RunError(f"{self.path} is no sweep: it has no {FILE}.")
+        return dict(json_file.read(self.file)["variants"])
+
+    def run_path(self, variant: str) -> Path:
+        """The directory of a variant's run."""
+        return self.path / variant
+
+
+def sweep(
+    config: Config,
+    given: Mapping[str, variants.Changes],
+    out: str | Path,
+    experiments: Sequence[str] | None = None,
+    again: str = "the same call",
+) -> dict[str, StudyRun]:
+    """Train and examine a config and variants of it, as :func:`muscope.stages.study` does.
+
+    All are checked before the first begins.  What is there is skipped, so the same call goes on
+    with an interrupted sweep, and one with more variants adds them.
+
+    Args:
+        config: the base, which is a variant called ``base``.
+        given: for each variant, by name, the settings that it changes, by dotted name:
+            ``{"longer": {"loss.unroll": 20}}``.
+        out: the sweep's folder; a variant's run has the variant's name in it.
+        experiments: names; all by default.
+        again: what goes on with a sweep some of whose variants failed, for the message.
+
+    Returns:
+        The runs by variant.
+
+    Raises:
+        ConfigError: a variant cannot be built; nothing is written.
+        RunError: ``out`` holds something else.
+        BusyError: another process works on the sweep.
+        JobError: some variants failed; all others are done.
+
+    """
+    runtime.start()
+    base = stages.resolved(config)
+    configs = variants.all_of(base, given, TAKEN)
+    folder = SweepFolder(out)
+    _refuse(folder, configs, experiments)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock():
+        _write_down(folder, {name: dict(given.get(name, {})) for name in configs})
+        runs, failed = _each(folder, configs, experiments)
+    if failed:
+        told = "; ".join(f"'{name}' ({reason.rstrip('.')})" for name, reason in failed.items())
+        raise JobError(
+            f"{len(failed)} of {len(configs)} variants failed: {told}. All others are done; {again} "
+            "goes on with those that failed."
+        )
+    return runs
+
+
+def _refuse(
+    folder: SweepFolder, configs: Mapping[str, Config], experiments: Sequence[str] | None
+) -> None:
+    """Raise if a variant cannot be built, or the folder holds something else.
+
+    Raises:
+        ConfigError: each variant that cannot be built is told.
+        RunError: the folder is not a sweep's.
+
+    """
+    if not folder.file.is_file() and folder.path.exists() and not holds_nothing(folder.path):
+        raise RunError(f"{folder.path} exists and is no sweep; choose another --out.")
+    wrong = []
+    for name, config in configs.items():
+        path = folder.run_path(name)
+        try:
+            stages.checked(config, path, experiments)
+            StudyRun.create(path, config)
+        except MuscopeError as error:
+            if name == variants.BASE:
+                raise  # Of what is wrong with the base, variants are only echoes.
+            wrong.append(f"'{name}': {error}")
+    variants.refuse_wrong(wrong)
+
+
+def _write_down(folder: SweepFolder, asked: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep what is asked for, beside what was asked of the folder before."""
+    before = folder.variants() if folder.file.is_file() else {}
+    write_atomically(folder.file, json_file.encoded({"variants": {**before, **asked}}))
+
+
+def _each(
+    folder: SweepFolder, configs: Mapping[str, Config], experiments: Sequence[str] | None
+) -> tuple[dict[str, StudyRun], dict[str, str]]:
+    """The runs that could be done, and why others could not, by variant."""
+    runs, failed = {}, {}
+    began = time.monotonic()
+    for i, (name, config) in enumerate(configs.items(), 1):
+        minutes = (time.monotonic() - began) / 60
+        say(f"variant {i} of {len(configs)}: {name} ({minutes:.1f} min so far).")
+        try:
+            runs[name] = stages.study(config, folder.run_path(name), experiments)
+        except Exception as error:  # One of many must not stop the others, whatever it is.
+            if not isinstance(error, MuscopeError):
+                traceback.print_exc()
+            failed[name] = " ".join(str(error).split()) or type(error).__name__
+            say(f"variant '{name}' failed: {failed[name]}")
+    return runs, failed
