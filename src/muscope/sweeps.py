@@ -95,8 +95,8 @@ def sweep(
     if failed:
         told = "; ".join(f"'{name}' ({reason.rstrip('.')})" for name, reason in failed.items())
         raise JobError(
-            f"{len(failed)} of {len(configs)} variants failed: {told}. All others are done; {again} "
-            "goes on with those that failed."
+            f"{len(failed)} of {len(configs)} variants failed: {told}. All others are done; "
+            f"{again} goes on with those that failed."
         )
     return runs
 

@@ -72,7 +72,9 @@ def _path(config: Config, name: str) -> list[str]:
 
     """
     section, _, rest = name.partition(".")
-    sections = [f.name for f in dataclasses.fields(config) if f.name not in ("preset", "experiments")]
+    sections = [
+        f.name for f in dataclasses.fields(config) if f.name not in ("preset", "experiments")
+    ]
     known = [*sections, *config.experiments]
     if section not in known or not rest:
         mend = "" if section in known else nearest(section, known)
