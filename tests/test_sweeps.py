@@ -8,7 +8,10 @@ import pytest
 from muscope import cli, presets, stages, sweeps, variants
 from muscope.config import differences, to_dict
 from muscope.errors import BusyError, ConfigError, DivergedError, JobError, RunError
+from muscope.experiments import lab
+from muscope.storage import tables
 
+FIGURES = ["figure2", "figure3"]
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -130,6 +133,7 @@ def asked_of_study(monkeypatch, failing=()):
         return out
 
     monkeypatch.setattr(stages, "study", study)
+    monkeypatch.setattr(sweeps, "compare", asked.extend)
     return asked
 
 
@@ -140,7 +144,7 @@ def test_one_that_fails_leaves_the_others_alone(tiny, tmp_path, monkeypatch, cap
     asked = asked_of_study(monkeypatch, failing)
     with pytest.raises(JobError, match=r"2 of 4 variants failed: 'a' \(the loss is not finite\)"):
         sweeps.sweep(tiny, given, out)
-    assert asked == ["base", "a", "b", "c"]
+    assert asked == ["base", "a", "b", "c", out]  # Those that are there are compared.
     told = capsys.readouterr().err
     assert "variant 2 of 4: a" in told
     assert "Traceback" in told  # Of what is no error of the user's.
@@ -180,6 +184,71 @@ def test_a_folder_that_holds_something_else_is_left_alone(tiny, tmp_path, monkey
         sweeps.sweep(tiny, given, out)
     with sweeps.SweepFolder(out).lock(), pytest.raises(BusyError, match="in use"):
         sweeps.sweep(tiny, {"b": {"loss.unroll": 2}}, out)
+
+
+@pytest.fixture(scope="module")
+def swept(module_tiny, tmp_path_factory):
+    """A sweep of two runs, its folder, and how many programs looked at the first and at both."""
+    counts, out = [], tmp_path_factory.mktemp("sweeps") / "sweep"
+
+    def study(*given):
+        run = by_itself(*given)
+        counts.append(len(made))
+        return run
+
+    def map_agents(*given, **more):
+        made.append(given)
+        return compiled(*given, **more)
+
+    made, by_itself, compiled = [], stages.study, lab.map_agents
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "study", study)
+        patch.setattr(lab, "map_agents", map_agents)
+        runs = sweeps.sweep(module_tiny, {"whole": {"loss.gradient_scale": 1.0}}, out, FIGURES)
+    return runs, out, counts
+
+
+def test_a_sweep_trains_examines_and_compares(swept):
+    runs, out, _ = swept
+    assert list(runs) == ["base", "whole"]
+    assert [run.config.loss.gradient_scale for run in runs.values()] == [0.5, 1.0]
+    assert all(run.tables() == ("claims", "figure2", "figure3") for run in runs.values())
+    assert (out / "compare.html").exists()
+    rows = tables.read(out / "compare" / "differences.parquet").to_pylist()
+    assert {row["agents"] for row in rows} == {"2 paired"}
+    values = tables.read(out / "compare" / "values.parquet").to_pylist()
+    by_run = {
+        run: [v["mean"] for v in values if v["run"] == run and v["place"] == 0] for run in runs
+    }
+    assert by_run["base"] == by_run["whole"]  # Agents of one seed and number begin alike.
+    assert {v["mean"] for v in values if v["run"] == "base"} != {
+        v["mean"] for v in values if v["run"] == "whole"
+    }
+
+
+def test_variants_that_are_looked_at_alike_share_programs(swept):
+    _, _, counts = swept
+    assert counts[0] > 0
+    assert counts[1] == counts[0]
+
+
+def test_a_sweep_goes_on_where_it_stopped(swept, module_tiny, capsys):
+    _, out, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/checkpoints/*")}
+    (out / "whole" / "tables" / "figure3.parquet").unlink()
+    assert cli_of_compare(out, capsys) == f"{out / 'compare.html'}"
+    page = (out / "compare.html").read_text()
+    assert "whole has no table of figure3" in page
+    sweeps.sweep(module_tiny, {"whole": {"loss.gradient_scale": 1.0}}, out, FIGURES)
+    assert (out / "whole" / "tables" / "figure3.parquet").exists()
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/checkpoints/*")} == before
+    assert "whole has no table" not in (out / "compare.html").read_text()
+
+
+def cli_of_compare(out, capsys):
+    capsys.readouterr()
+    cli.main(["compare", str(out)])
+    return capsys.readouterr().out.strip()
 
 
 @pytest.mark.parametrize(

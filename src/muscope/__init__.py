@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from muscope.comparing import compare
     from muscope.config import (
         Config,
         EnvironmentConfig,
@@ -50,6 +51,7 @@ _HOMES = {
     "Subject": "subjects",
     "TrainedAgent": "trained",
     "__version__": "version",
+    "compare": "comparing",
     "evaluate": "stages",
     "examine": "examination",
     "film": "stages",

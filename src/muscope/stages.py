@@ -237,8 +237,13 @@ def _replanned(run: StudyRun, experiment: Experiment, changes: Sections) -> aski
     return plan
 
 
-def _refuse_stale(run: StudyRun) -> None:
-    """Raise if a table of the run was made of other agents than it has now."""
+def refuse_stale(run: StudyRun) -> None:
+    """Raise if a table of the run was made of other agents than it has now.
+
+    Raises:
+        RunError: there is such a table.
+
+    """
     runtime.start()  # The run's agents are looked at.
     made, _ = experiments_of(run)
     for experiment in made:
@@ -257,9 +262,9 @@ def judge(run: Folder | str | Path) -> pa.Table:
         RunError: a table is damaged or was made of other agents than the run has.
 
     """
-    folder = _folder(run)
+    folder = folder_of(run)
     if isinstance(folder, StudyRun) and folder.steps():
-        _refuse_stale(folder)
+        refuse_stale(folder)
     return judge_folder(folder)
 
 
@@ -271,9 +276,9 @@ def report(run: Folder | str | Path) -> Path:
             has.
 
     """
-    folder = _folder(run)
+    folder = folder_of(run)
     if isinstance(folder, StudyRun) and folder.steps():
-        _refuse_stale(folder)
+        refuse_stale(folder)
     write_report(folder)
     return folder.report_path
 
@@ -410,7 +415,7 @@ def study(
     return run
 
 
-def _folder(run: Folder | str | Path) -> Folder:
+def folder_of(run: Folder | str | Path) -> Folder:
     """A run, or the folder of an examination.
 
     Raises:

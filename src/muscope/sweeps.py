@@ -1,9 +1,4 @@
-"""A sweep: variants of a config, each trained and examined as a run of its own, in one folder.
-
-sweep.json                     what was asked: the variants' names and changes
-base/                          the run of the config itself
-loss.gradient_scale=1.0/       a variant's run
-"""
+"""A sweep: variants of a config, each trained and examined as a run of its own, and compared."""
 
 from __future__ import annotations
 
@@ -11,46 +6,19 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from muscope import runtime, stages, variants
+from muscope.comparing import compare
 from muscope.config import Config
 from muscope.errors import JobError, MuscopeError, RunError
 from muscope.progress import say
+from muscope.reporting.compare import PAGE, TABLES
 from muscope.stages import StudyRun
-from muscope.storage import json_file
-from muscope.storage.checkpoint import write_atomically
-from muscope.storage.folder import Folder, holds_nothing
+from muscope.storage.folder import holds_nothing
+from muscope.storage.sweep import FILE, SweepFolder
 
-FILE = "sweep.json"
-TAKEN = (FILE,)
+TAKEN = (FILE, PAGE, TABLES)
 """Names in a sweep's folder that are no variant's."""
-
-
-class SweepFolder(Folder):
-    """The folder of a sweep."""
-
-    @property
-    def file(self) -> Path:
-        return self.path / FILE
-
-    def unfinished(self, what: str) -> list[Path]:
-        return list(self.path.glob(".*.tmp"))  # Deeper ones are the runs' own.
-
-    def variants(self) -> dict[str, dict[str, Any]]:
-        """The changes of all variants that were asked for, by name, the base first.
-
-        Raises:
-            RunError: there is no sweep, or its file is damaged.
-
-        """
-        if not self.file.is_file():
-            raise RunError(f"{self.path} is no sweep: it has no {FILE}.")
-        return dict(json_file.read(self.file)["variants"])
-
-    def run_path(self, variant: str) -> Path:
-        """The directory of a variant's run."""
-        return self.path / variant
 
 
 def sweep(
@@ -90,8 +58,10 @@ def sweep(
     _refuse(folder, configs, experiments)
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.lock():
-        _write_down(folder, {name: dict(given.get(name, {})) for name in configs})
+        folder.write_down({name: given.get(name, {}) for name in configs})
         runs, failed = _each(folder, configs, experiments)
+        if len(runs) > 1:
+            compare([folder.path])
     if failed:
         told = "; ".join(f"'{name}' ({reason.rstrip('.')})" for name, reason in failed.items())
         raise JobError(
@@ -124,12 +94,6 @@ def _refuse(
                 raise  # Of what is wrong with the base, variants are only echoes.
             wrong.append(f"'{name}': {error}")
     variants.refuse_wrong(wrong)
-
-
-def _write_down(folder: SweepFolder, asked: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep what is asked for, beside what was asked of the folder before."""
-    before = folder.variants() if folder.file.is_file() else {}
-    write_atomically(folder.file, json_file.encoded({"variants": {**before, **asked}}))
 
 
 def _each(

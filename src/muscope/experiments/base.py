@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from muscope.claims import Claim
 from muscope.config import EvaluateConfig, Settings
 from muscope.experiments.lab import Bench
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import Schema
@@ -79,6 +80,9 @@ class Experiment:
     """Its own settings; all of its rows depend on them."""
     claims: tuple[Claim, ...] = ()
     """Claims that read its tables."""
+    measures: tuple[Measure, ...] = ()
+    """What of it is held against other runs (:mod:`muscope.comparison`); by default every real
+    number that it measures, averaged over all rows of an agent at a checkpoint."""
     steps: Callable[[Subject, EvaluateConfig, Any], tuple[int, ...]] = every
     """The checkpoints that it examines."""
     work: Callable[[Subject, EvaluateConfig, Any], list[Work]] | None = None

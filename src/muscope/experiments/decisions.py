@@ -24,6 +24,7 @@ from muscope.evaluation.planners import MODELS, PRIORS
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.search_course import in_pairs
 from muscope.room import Part
@@ -308,6 +309,15 @@ def caption(given: Tables) -> str:
     )
 
 
+MEASURES = tuple(
+    Measure(
+        f"improvement, learned model, {prior} prior",
+        "improvement",
+        {"model": "learned", "prior": prior},
+    )
+    for prior in ("policy", "uniform")
+)
+
 EXPERIMENT = Experiment(
     name="decisions",
     title="Where planning helps: decisions and model error",
@@ -316,6 +326,7 @@ EXPERIMENT = Experiment(
     plot=plot,
     caption=caption,
     settings=Deciding,
+    measures=MEASURES,
     steps=chosen,
     work=work,
     memory=memory,

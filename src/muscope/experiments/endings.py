@@ -24,6 +24,7 @@ from muscope.evaluation.endings import Profile, random_profile
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes, of_sequences
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number
@@ -193,6 +194,11 @@ def caption(given: Tables) -> str:
     )
 
 
+MEASURES = (
+    Measure("error before the true end", "alive_error"),
+    Measure("error after the true end", "ended_error"),
+)
+
 EXPERIMENT = Experiment(
     name="endings",
     title="Why the model is wrong: rewards around the end of an episode",
@@ -201,6 +207,7 @@ EXPERIMENT = Experiment(
     plot=plot,
     caption=caption,
     settings=Endings,
+    measures=MEASURES,
     work=work,
     memory=memory,
     number=STREAM,

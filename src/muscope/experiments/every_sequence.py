@@ -29,6 +29,7 @@ from muscope.evaluation.sequences import (
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.room import Part, nbytes
 from muscope.storage.schema import AGENT, STEP, TEMPERATURE, Schema, integer, number
@@ -342,6 +343,12 @@ CLAIMS = (
     ),
 )
 
+MEASURES = (
+    Measure("error, likely sequences", "likely_error", table=STATES_SCHEMA.name),
+    Measure("error, all sequences", "mean_error", table=STATES_SCHEMA.name),
+    Measure("rank correlation with probability", "spearman", table=STATES_SCHEMA.name),
+)
+
 EXPERIMENT = Experiment(
     name="figure4",
     title="Figure 4: every action sequence",
@@ -351,6 +358,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=AllSequences,
     claims=CLAIMS,
+    measures=MEASURES,
     work=work,
     memory=memory,
     check=check,

@@ -18,6 +18,7 @@ from muscope.evaluation.play import Scores, play, prior_policy
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope, interleave
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
@@ -218,6 +219,10 @@ CLAIMS = (
     ),
 )
 
+MEASURES = tuple(
+    Measure(f"return of {name}", "return", {"policy": policy}) for policy, name in POLICIES.items()
+)
+
 EXPERIMENT = Experiment(
     name="figure2",
     title="Figure 2: online return",
@@ -227,6 +232,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OnlineReturn,
     claims=CLAIMS,
+    measures=MEASURES,
     work=work,
     memory=memory,
     number=STREAM,

@@ -22,6 +22,7 @@ from muscope.config.base import Count, HorizonOrNone
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Bench
+from muscope.experiments.measure import LAST, Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.own_policy import (
     SQUARED_ERROR,
@@ -285,6 +286,10 @@ CLAIMS = (
     ),
 )
 
+MEASURES = (
+    Measure("error on the policy at {policy_step}", "error", {"policy_step": LAST}, x="model_step"),
+)
+
 EXPERIMENT = Experiment(
     name="figure5",
     title="Figure 5: one step's model, another step's policy",
@@ -294,6 +299,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OtherPolicies,
     claims=CLAIMS,
+    measures=MEASURES,
     work=work,
     memory=memory,
     across=True,

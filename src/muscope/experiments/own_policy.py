@@ -22,6 +22,7 @@ from muscope.evaluation.distinct import part_size
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
+from muscope.experiments.measure import FIRST, LAST, Measure
 from muscope.experiments.memory import Sizes, of_sequences
 from muscope.room import Part
 from muscope.storage.schema import AGENT, TEMPERATURE, Schema, integer, number
@@ -392,6 +393,10 @@ CLAIMS = (
     ),
 )
 
+MEASURES = tuple(
+    Measure("value error, h = {horizon}", "error", {"horizon": which}) for which in (FIRST, LAST)
+)
+
 EXPERIMENT = Experiment(
     name="figure3",
     title="Figure 3: value error on the own behaviour policy",
@@ -401,6 +406,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OwnPolicy,
     claims=CLAIMS,
+    measures=MEASURES,
     work=work,
     memory=memory,
     number=STREAM,

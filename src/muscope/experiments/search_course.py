@@ -23,6 +23,7 @@ from muscope.evaluation.trajectories import Course, search_course
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
+from muscope.experiments.measure import LAST, Measure
 from muscope.experiments.memory import Sizes
 from muscope.room import Part
 from muscope.storage.schema import AGENT, STEP, Schema, integer, number, text
@@ -241,6 +242,12 @@ CLAIMS = (
     ),
 )
 
+MEASURES = tuple(
+    Measure(f"{what}, {prior} prior", column, {"prior": prior, "simulations": LAST})
+    for column, what in (("error", "simulated error"), ("tv", "TV of search and prior"))
+    for prior in ("policy", "uniform")
+)
+
 EXPERIMENT = Experiment(
     name="figure6",
     title="Figure 6: where the search goes",
@@ -250,6 +257,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=SearchCourse,
     claims=CLAIMS,
+    measures=MEASURES,
     steps=chosen,
     work=work,
     memory=memory,
