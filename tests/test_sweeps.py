@@ -7,7 +7,7 @@ import pytest
 
 from muscope import cli, presets, stages, sweeps, variants
 from muscope.config import differences, to_dict
-from muscope.errors import BusyError, ConfigError, DivergedError, JobError, RunError
+from muscope.errors import BusyError, ConfigError, DivergedError, Interrupted, JobError, RunError
 from muscope.experiments import lab
 from muscope.storage import tables
 
@@ -154,6 +154,14 @@ def test_one_that_fails_leaves_the_others_alone(tiny, tmp_path, monkeypatch, cap
     more = {"d": {"loss.unroll": 6}}
     assert list(sweeps.sweep(tiny, more, out)) == ["base", "d"]
     assert list(sweeps.SweepFolder(out).variants()) == ["base", "a", "b", "c", "d"]
+
+
+def test_a_request_to_stop_stops_all(tiny, tmp_path, monkeypatch):
+    asked = asked_of_study(monkeypatch, {"a": Interrupted("stopped at training step 8")})
+    given = {"a": {"loss.unroll": 2}, "b": {"loss.unroll": 4}}
+    with pytest.raises(Interrupted):
+        sweeps.sweep(tiny, given, tmp_path / "sweep")
+    assert asked == ["base", "a"]
 
 
 def test_nothing_begins_if_one_cannot_be_built(tiny, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 from muscope import runtime, stages, variants
 from muscope.comparing import compare
 from muscope.config import Config
-from muscope.errors import JobError, MuscopeError, RunError
+from muscope.errors import Interrupted, JobError, MuscopeError, RunError
 from muscope.progress import say
 from muscope.reporting.compare import PAGE, TABLES
 from muscope.stages import StudyRun
@@ -87,8 +87,8 @@ def _refuse(
     for name, config in configs.items():
         path = folder.run_path(name)
         try:
-            stages.checked(config, path, experiments)
-            StudyRun.create(path, config)
+            planned, _ = stages.checked(config, path, experiments)
+            StudyRun.create(path, planned.config)
         except MuscopeError as error:
             if name == variants.BASE:
                 raise  # Of what is wrong with the base, variants are only echoes.
@@ -107,6 +107,8 @@ def _each(
         say(f"variant {i} of {len(configs)}: {name} ({minutes:.1f} min so far).")
         try:
             runs[name] = stages.study(config, folder.run_path(name), experiments)
+        except Interrupted:
+            raise
         except Exception as error:  # One of many must not stop the others, whatever it is.
             if not isinstance(error, MuscopeError):
                 traceback.print_exc()

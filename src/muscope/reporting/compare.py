@@ -23,7 +23,7 @@ from muscope import claims
 from muscope.comparison import CORRECTED, VALUES, Compared, Curve, beside, between, curves, table_of
 from muscope.comparison.differences import DIFFERENCES, DIFFERS
 from muscope.comparison.draw import MOST_BANDS, draw_curves, draw_differences
-from muscope.experiments import style
+from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
 from muscope.storage import tables
 from muscope.storage.checkpoint import write_atomically
@@ -66,11 +66,12 @@ def write(runs: Sequence[Compared], out: Path) -> Path:
 
     Raises:
         RunError: a table is damaged.
+        FigureError: the measures of a user's figure cannot be read.
 
     """
     reference = runs[0]
     experiments = [e for e in reference.experiments() if any(run.has(e) for run in runs[1:])]
-    found = {e.name: curves(e, runs) for e in experiments}
+    found = {e.name: _curves(e, runs) for e in experiments}
     differences = {e.name: between(e, found[e.name], runs) for e in experiments}
     judged = _claims(runs)
     written = {
@@ -101,6 +102,13 @@ def write(runs: Sequence[Compared], out: Path) -> Path:
     )
     write_atomically(out / PAGE, page.encode())
     return out / PAGE
+
+
+def _curves(
+    experiment: Experiment, runs: Sequence[Compared]
+) -> list[tuple[Curve, dict[str, Curve]]]:
+    with registry.blamed(experiment, "measures"):
+        return curves(experiment, runs)
 
 
 def _write(path: Path, table: pa.Table) -> None:
