@@ -162,5 +162,5 @@ def table_of(
         for run, c in {reference: first, **others}.items()
         for place, summary in zip(c.places, c.summaries(), strict=True)
     ]
-    columns = list(zip(*rows, strict=True)) or [[]] * len(VALUES.names)
-    return pa.table(dict(zip(VALUES.names, columns, strict=True)), schema=VALUES.arrow())
+    named = [dict(zip(VALUES.names, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist(named, schema=VALUES.arrow())

@@ -309,7 +309,7 @@ def caption(given: Tables) -> str:
     )
 
 
-MEASURES = tuple(
+COMPARED_BY = tuple(
     Measure(
         f"improvement, learned model, {prior} prior",
         "improvement",
@@ -326,7 +326,7 @@ EXPERIMENT = Experiment(
     plot=plot,
     caption=caption,
     settings=Deciding,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     steps=chosen,
     work=work,
     memory=memory,

@@ -194,7 +194,7 @@ def caption(given: Tables) -> str:
     )
 
 
-MEASURES = (
+COMPARED_BY = (
     Measure("error before the true end", "alive_error"),
     Measure("error after the true end", "ended_error"),
 )
@@ -207,7 +207,7 @@ EXPERIMENT = Experiment(
     plot=plot,
     caption=caption,
     settings=Endings,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     number=STREAM,

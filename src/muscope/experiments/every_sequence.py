@@ -343,7 +343,7 @@ CLAIMS = (
     ),
 )
 
-MEASURES = (
+COMPARED_BY = (
     Measure("error, likely sequences", "likely_error", table=STATES_SCHEMA.name),
     Measure("error, all sequences", "mean_error", table=STATES_SCHEMA.name),
     Measure("rank correlation with probability", "spearman", table=STATES_SCHEMA.name),
@@ -358,7 +358,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=AllSequences,
     claims=CLAIMS,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     check=check,

@@ -219,7 +219,7 @@ CLAIMS = (
     ),
 )
 
-MEASURES = tuple(
+COMPARED_BY = tuple(
     Measure(f"return of {name}", "return", {"policy": policy}) for policy, name in POLICIES.items()
 )
 
@@ -232,7 +232,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OnlineReturn,
     claims=CLAIMS,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     number=STREAM,

@@ -286,7 +286,7 @@ CLAIMS = (
     ),
 )
 
-MEASURES = (
+COMPARED_BY = (
     Measure("error on the policy at {policy_step}", "error", {"policy_step": LAST}, x="model_step"),
 )
 
@@ -299,7 +299,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OtherPolicies,
     claims=CLAIMS,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     across=True,

@@ -393,7 +393,7 @@ CLAIMS = (
     ),
 )
 
-MEASURES = tuple(
+COMPARED_BY = tuple(
     Measure("value error, h = {horizon}", "error", {"horizon": which}) for which in (FIRST, LAST)
 )
 
@@ -406,7 +406,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=OwnPolicy,
     claims=CLAIMS,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     number=STREAM,

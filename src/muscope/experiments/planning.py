@@ -276,7 +276,7 @@ def caption(given: Tables) -> str:
     )
 
 
-MEASURES = tuple(
+COMPARED_BY = tuple(
     Measure(
         f"return, {model} model, {prior} prior, {leaf} leaves",
         "return",
@@ -302,7 +302,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=Planning,
     claims=planning_claims.CLAIMS,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     steps=chosen,
     work=work,
     memory=memory,

@@ -242,7 +242,7 @@ CLAIMS = (
     ),
 )
 
-MEASURES = tuple(
+COMPARED_BY = tuple(
     Measure(f"{what}, {prior} prior", column, {"prior": prior, "simulations": LAST})
     for column, what in (("error", "simulated error"), ("tv", "TV of search and prior"))
     for prior in ("policy", "uniform")
@@ -257,7 +257,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     settings=SearchCourse,
     claims=CLAIMS,
-    measures=MEASURES,
+    measures=COMPARED_BY,
     steps=chosen,
     work=work,
     memory=memory,
