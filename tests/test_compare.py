@@ -1,5 +1,6 @@
 """Runs side by side: no difference is found where there is none, and one that is there is found."""
 
+import dataclasses
 import importlib
 import json
 
@@ -22,7 +23,12 @@ from muscope.storage.folder import Folder
 interval = importlib.import_module("muscope.claims.interval")
 STEPS = (0, 100, 200)
 POLICIES = ("mcts", "prior", "prior_tempered")
-SETTINGS = {"train": {"seed": 0}, "evaluate": {"states": 4}, "figure2": {}, "search": {}}
+SETTINGS = {
+    "train": {"seed": 0},
+    "search": {"simulations": 4},
+    "evaluate": {"states": 4},
+    "figure2": {},
+}
 
 
 @pytest.fixture
@@ -63,9 +69,9 @@ class Simulated(Compared):
     """A run whose only table is in memory."""
 
     def __init__(self, name, returns, **more):
-        made = returns_table(returns, **more)
         super().__init__(name, Folder("nowhere"))
-        self.table = lambda name: made if name == "figure2" else None
+        made = returns_table(returns, **more)
+        self._kept = {"figure2": (made, tables.settings_of(made))}.get
 
     def has(self, experiment):
         return experiment.name == "figure2"
@@ -211,11 +217,8 @@ def test_every_figure_says_what_it_is_compared_by():
 
 
 def test_a_users_figure_is_compared_by_all_that_it_measures():
-    class Other:
-        measures = ()
-        tables = registry.get("figure6").tables
-
-    assert [(m.column, m.x) for m in measures_of(Other)] == [
+    other = dataclasses.replace(registry.get("figure6"), measures=())
+    assert [(m.column, m.x) for m in measures_of(other)] == [
         (name, "step") for name in ("error", "error_tree_path", "tv", "kl")
     ]
 
@@ -233,14 +236,14 @@ def written(path, returns, **more):
 def test_a_comparison_is_tables_and_a_page(tmp_path, capsys):
     rng = np.random.default_rng(6)
     a = written(tmp_path / "a", draws(rng))
-    b = written(tmp_path / "b", draws(rng, shift=40.0), config={**SETTINGS, "search": {"c1": 2}})
+    b = written(tmp_path / "b", draws(rng, shift=40.0), config={**SETTINGS, "loss": {"unroll": 2}})
     cli.main(["claims", str(a)])
     cli.main(["compare", str(a), str(b), "--out", str(tmp_path / "out")])
     page = tmp_path / "out" / "compare.html"
     assert capsys.readouterr().out.strip().endswith(str(page))
     html = page.read_text()
     assert "All are held against <strong>a</strong>" in html
-    assert "search.c1 (None != 2)" in html
+    assert "loss (None != {&#39;unroll&#39;: 2})" in html
     assert "The claims of b are not judged" in html
     assert html.count("data:image/svg+xml;base64,") == 2
     for name in ("http://", "https://", "<script"):

@@ -57,6 +57,7 @@ def draw_curves(
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         shown = [name for name in names if name in handles]
+        figure.set_figheight(figure.get_figheight() + 0.15 * (len(shown) // 3))
         figure.legend(
             [handles[name] for name in shown],
             shown,

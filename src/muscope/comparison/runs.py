@@ -32,17 +32,28 @@ class Compared:
 
     def __init__(self, name: str, folder: Folder):
         self.name, self.folder = name, folder
-        self.table = functools.cache(self._table)
+        self._kept = functools.cache(self._read)
 
-    def _table(self, name: str) -> pa.Table | None:
+    def _read(self, name: str) -> tuple[pa.Table, dict[str, Any]] | None:
+        """A table and what each of its rows says of the whole; None if there is none.
+
+        Without the column of all settings, which is a hundred times as large as the others.
+        """
+        path = self.folder.table_path(name)
+        if not path.is_file():
+            return None
+        table = tables.read(path)
+        return table.drop_columns(["config"]), tables.settings_of(table)
+
+    def table(self, name: str) -> pa.Table | None:
         """One of its tables; None if it has none of that name.
 
         Raises:
             RunError: it is damaged.
 
         """
-        path = self.folder.table_path(name)
-        return tables.read(path) if path.is_file() else None
+        kept = self._kept(name)
+        return kept[0] if kept else None
 
     def has(self, experiment: Experiment) -> bool:
         """Whether all tables of an experiment are there."""
@@ -53,10 +64,15 @@ class Compared:
         return [e for e in registry.everything().values() if self.has(e)]
 
     def said(self, experiment: Experiment) -> dict[str, Any]:
-        """What an experiment's table says of itself in every row."""
-        table = self.table(experiment.name)
-        assert table is not None
-        return tables.settings_of(table)
+        """What an experiment's table says of itself in every row.
+
+        Raises:
+            RunError: it is damaged.
+
+        """
+        kept = self._kept(experiment.name)
+        assert kept is not None
+        return kept[1]
 
     def settings(self, experiment: Experiment) -> dict[str, Any]:
         """All settings that an experiment's table was made with."""
