@@ -1,12 +1,14 @@
 """Variants of a config, and sweeps of them: what is refused before any begins, what goes on."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from muscope import cli, presets, stages, sweeps, variants
-from muscope.config import differences, to_dict
+from muscope.config import Config, differences, to_dict
 from muscope.errors import BusyError, ConfigError, DivergedError, Interrupted, JobError, RunError
 from muscope.experiments import lab
 from muscope.storage import tables
@@ -39,11 +41,14 @@ def test_an_environments_own_settings_are_settings_too():
     assert config.environment.options["terrain"] == "flat"
     with pytest.raises(ConfigError, match=r"'environment.options.terain'.* 'terrain'"):
         variants.changed(base, {"environment.options.terain": "flat"})
+    for name in ("environment.options.terrain.x", "environment.options.none.x"):
+        with pytest.raises(ConfigError, match=f"unknown setting '{name}'"):
+            variants.changed(base, {name: 1})
 
 
 def test_one_setting_at_a_time(base):
     assert (base.loss.gradient_scale, base.loss.unroll) == (0.5, 10)
-    varied = [("loss.gradient-scale", [0.5, 1, 1.0]), ("loss.unroll", [5, 10, 20])]
+    varied = [("loss.gradient_scale", [0.5, 1, 1.0]), ("loss.unroll", [5, 10, 20])]
     assert variants.one_by_one(base, varied) == {
         "loss.gradient_scale=1.0": {"loss.gradient_scale": 1.0},
         "loss.unroll=5": {"loss.unroll": 5},
@@ -61,6 +66,20 @@ def test_one_setting_at_a_time(base):
 )
 def test_values_of_the_command_line(words, value):
     assert variants.value_in_words(words) == value
+    assert variants.value_in_words(words, like="a string") == words
+
+
+@dataclasses.dataclass(frozen=True)
+class Freer(Config):
+    parts: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+def test_a_section_of_whatever_is_given_takes_what_is_given():
+    base = Freer(parts={"one": {"weight": 1.0}})
+    config = variants.changed(base, {"parts.one.size": 3, "parts.two.weight": 2.0})
+    assert config.parts == {"one": {"weight": 1.0, "size": 3}, "two": {"weight": 2.0}}
+    assert variants.value_of(base, "parts.one.weight") == 1.0
+    assert variants.value_of(base, "parts.two.weight") is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +149,7 @@ def asked_of_study(monkeypatch, failing=()):
         asked.append(out.name)
         if out.name in failing:
             raise failing[out.name]
-        return out
+        return stages.StudyRun(out, config)
 
     monkeypatch.setattr(stages, "study", study)
     monkeypatch.setattr(sweeps, "compare", asked.extend)

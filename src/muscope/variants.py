@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muscope.config import Config, from_dict, to_dict
+from muscope.config import Config, to_dict
+from muscope.config.base import from_dict
 from muscope.errors import ConfigError, MuscopeError, nearest
 
 Changes = Mapping[str, Any]
@@ -40,28 +41,47 @@ def changed(base: Config, changes: Changes) -> Config:
     data = to_dict(base)
     for name, value in changes.items():
         *path, last = _path(base, name)
-        table = data
+        free, table = _is_free(base, path[0]), data
         for part in path:
-            table = table[part]
-        if last not in table:
-            raise ConfigError(f"unknown setting '{name}'.{nearest(last, table)}")
+            table = table.setdefault(part, {}) if free else _inner(table, part, name)
+        if not free:
+            _inner(table, last, name)
         table[last] = value
-    return from_dict(data)
+    return from_dict(data, type(base))
+
+
+def _inner(table: Any, part: str, name: str) -> Any:
+    """What a table holds by one part of a setting's name.
+
+    Raises:
+        ConfigError: nothing, or it is no table.
+
+    """
+    known = table if isinstance(table, Mapping) else {}
+    if part not in known:
+        raise ConfigError(f"unknown setting '{name}'.{nearest(part, known) if known else ''}")
+    return known[part]
 
 
 def value_of(config: Config, name: str) -> Any:
-    """A setting's value, as JSON.
+    """A setting's value, as JSON; None where nothing is known of it.
 
     Raises:
         ConfigError: there is no such setting.
 
     """
+    path = _path(config, name)
     value: Any = to_dict(config)
-    for part in _path(config, name):
-        if not isinstance(value, Mapping) or part not in value:
-            raise ConfigError(f"unknown setting '{name}'.{nearest(part, value)}")
-        value = value[part]
+    for part in path:
+        if _is_free(config, path[0]) and part not in value:
+            return None
+        value = _inner(value, part, name)
     return value
+
+
+def _is_free(config: Config, section: str) -> bool:
+    """Whether a section is a table of whatever is given, which others read and refuse."""
+    return section != "experiments" and isinstance(getattr(config, section), Mapping)
 
 
 def _path(config: Config, name: str) -> list[str]:
@@ -82,6 +102,8 @@ def _path(config: Config, name: str) -> list[str]:
     if name == "environment.name":
         raise ConfigError("'environment.name' cannot be varied: agents of one world are compared.")
     parts = ["experiments", section] if section in config.experiments else [section]
+    if _is_free(config, parts[0]):
+        return [*parts, *rest.split(".")]
     if rest.startswith("options.") and section == "environment":
         return [*parts, "options", *rest.removeprefix("options.").split(".")]
     return [*parts, rest]
@@ -101,8 +123,7 @@ def one_by_one(base: Config, varied: Iterable[tuple[str, Sequence[Any]]]) -> dic
     """
     found: dict[str, Changes] = {}
     wrong = []
-    for written, values in varied:
-        name = written.replace("-", "_")
+    for name, values in varied:
         if not values:
             raise ConfigError(f"'{name}' needs values to take, as in: --vary {name} 1 2")
         plain = value_of(base, name)
@@ -127,8 +148,16 @@ def _as_name(value: Any) -> str:
     return re.sub(r"[^\w.=,+-]+", "-", words, flags=re.ASCII).strip("-")
 
 
-def value_in_words(words: str) -> Any:
-    """A value on the command line: JSON (``0.5``, ``true``, ``[1, 2]``), or else a string."""
+def value_in_words(words: str, like: Any = None) -> Any:
+    """A value on the command line: JSON (``0.5``, ``true``, ``[1, 2]``), or else a string.
+
+    Args:
+        words: as they were typed.
+        like: the setting's value in the base; beside a string they are one too.
+
+    """
+    if isinstance(like, str):
+        return words
     try:
         return json.loads({"True": "true", "False": "false", "None": "null"}.get(words, words))
     except ValueError:

@@ -195,16 +195,20 @@ class _Sweep(_Figures):
     as loss.unroll = 20."""
 
 
+def _varied(base: Config, words: tuple[str, ...]) -> tuple[str, list[Any]]:
+    """A setting, and the values that ``--vary`` gives it."""
+    name = words[0].replace("-", "_")
+    like = variants.value_of(base, name)
+    return name, [variants.value_in_words(value, like) for value in words[1:]]
+
+
 def sweep(arguments: list[str]) -> None:
     """Variants of the settings, each trained and examined."""
     config, _, options = _new_run("sweep", arguments, _Sweep)
     if options.out is None:
         raise ConfigError("'sweep' needs --out DIR, the folder for its runs.")
     base = stages.resolved(config)
-    varied = [(of_one[0], of_one[1:]) for of_one in options.vary if of_one]
-    given = variants.one_by_one(
-        base, [(name, [variants.value_in_words(v) for v in values]) for name, values in varied]
-    )
+    given = variants.one_by_one(base, [_varied(base, words) for words in options.vary if words])
     if options.variants is not None:
         given |= variants.read(options.variants)
     again = f"'{shlex.join(['muscope', 'sweep', *arguments])}'"
