@@ -211,6 +211,7 @@ def test_every_figure_says_what_it_is_compared_by():
         experiment = registry.get(source)
         schemas = {schema.name: schema.names for schema in experiment.tables}
         assert experiment.measures
+        assert experiment in {experiment}  # Others keep things by experiment.
         for measure in experiment.measures:
             columns = schemas[measure.table or experiment.name]
             assert {measure.column, measure.x, *measure.where} <= {*columns}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -80,7 +80,7 @@ class Experiment:
     """Its own settings; all of its rows depend on them."""
     claims: tuple[Claim, ...] = ()
     """Claims that read its tables."""
-    measures: tuple[Measure, ...] = ()
+    measures: tuple[Measure, ...] = field(default=(), hash=False)
     """What of it is held against other runs (:mod:`muscope.comparison`); by default every real
     number that it measures, averaged over all rows of an agent at a checkpoint."""
     steps: Callable[[Subject, EvaluateConfig, Any], tuple[int, ...]] = every
