@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from muscope.comparing import compare
     from muscope.config import (
         Config,
         EnvironmentConfig,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         train,
     )
     from muscope.subjects import Subject, subject
+    from muscope.sweeps import sweep
     from muscope.trained import TrainedAgent
     from muscope.version import __version__
 
@@ -51,6 +53,7 @@ _HOMES = {
     "TrainedAgent": "trained",
     "__version__": "version",
     "chart": "reporting.notebook",
+    "compare": "comparing",
     "evaluate": "stages",
     "examine": "examination",
     "film": "stages",
@@ -64,6 +67,7 @@ _HOMES = {
     "report": "stages",
     "study": "stages",
     "subject": "subjects",
+    "sweep": "sweeps",
     "to_dict": "config",
     "train": "stages",
 }

@@ -43,7 +43,7 @@ class DivergedError(MuscopeError):
 
 
 class JobError(MuscopeError):
-    """Jobs of a study that failed, while the others went on."""
+    """Jobs of a study, or variants of a sweep, that failed, while the others went on."""
 
 
 class FigureError(MuscopeError):

@@ -254,8 +254,13 @@ def _replanned(run: StudyRun, experiment: Experiment, changes: Sections) -> aski
     return plan
 
 
-def _refuse_stale(run: StudyRun) -> None:
-    """Raise if a table of the run was made of other agents than it has now."""
+def refuse_stale(run: StudyRun) -> None:
+    """Raise if a table of the run was made of other agents than it has now.
+
+    Raises:
+        RunError: there is such a table.
+
+    """
     runtime.start()  # The run's agents are looked at.
     made, _ = experiments_of(run)
     for experiment in made:
@@ -274,9 +279,9 @@ def judge(run: Folder | str | Path) -> pa.Table:
         RunError: a table is damaged or was made of other agents than the run has.
 
     """
-    folder = _folder(run)
+    folder = folder_of(run)
     if isinstance(folder, StudyRun) and folder.steps():
-        _refuse_stale(folder)
+        refuse_stale(folder)
     return judge_folder(folder)
 
 
@@ -298,10 +303,10 @@ def report(
     """
     if others and out is None:
         raise ConfigError("a report of several runs needs --out FILE.html, a page of its own.")
-    folders = [_folder(each) for each in (run, *others)]
+    folders = [folder_of(each) for each in (run, *others)]
     for folder in folders:
         if isinstance(folder, StudyRun) and folder.steps():
-            _refuse_stale(folder)
+            refuse_stale(folder)
     if out is None:
         write_report(folders[0])
         return folders[0].report_path
@@ -380,6 +385,26 @@ def job(run: Run | str | Path, name: str) -> None:
     jobs.execute_by_name(path, name)
 
 
+def checked(
+    config: Config, out: str | Path, experiments: Sequence[str] | None = None
+) -> tuple[RunSubject, list[asking.Plan]]:
+    """What :func:`study` will do, after all that it refuses before it writes anything.
+
+    Returns:
+        The agents, with all settings written out, and what is asked of them.
+
+    Raises:
+        ConfigError: as :func:`muscope.checks.before_writing`.
+
+    """
+    runtime.start()
+    config = resolved(config)
+    planned = RunSubject(Run(Path(out), config))
+    plans = asking.plan(planned, config.evaluate, config.experiments, experiments)
+    checks.before_writing(config, planned, plans, roomy=Path(out).exists())
+    return planned, plans
+
+
 def study(
     config: Config,
     out: str | Path,
@@ -398,11 +423,8 @@ def study(
         JobError: on a cluster some jobs failed; all others are done.
 
     """
-    runtime.start()
-    config = resolved(config)
-    planned = RunSubject(Run(Path(out), config))
-    plans = asking.plan(planned, config.evaluate, config.experiments, experiments)
-    checks.before_writing(config, planned, plans, roomy=Path(out).exists())
+    planned, plans = checked(config, out, experiments)
+    config = planned.config
     if planned.run.missing_steps():  # Where nothing is trained, evaluation tells what is left.
         with host_errors():
             cells.announce(planned, plans)
@@ -424,7 +446,7 @@ def study(
     return run
 
 
-def _folder(run: Folder | str | Path) -> Folder:
+def folder_of(run: Folder | str | Path) -> Folder:
     """A run, or the folder of an examination.
 
     Raises:

@@ -3,7 +3,7 @@
 from muscope.claims.ceiling import below_ceiling
 from muscope.claims.cells import AtCeiling, Cells, MissingCell
 from muscope.claims.claim import Claim, Noted
-from muscope.claims.interval import Interval, holm, interval
+from muscope.claims.interval import ALPHA, Interval, difference, holm, interval
 from muscope.claims.verdict import (
     CORRECTED,
     SCHEMA,
@@ -16,6 +16,7 @@ from muscope.claims.verdict import (
 )
 
 __all__ = [
+    "ALPHA",
     "CORRECTED",
     "SCHEMA",
     "UNJUDGED",
@@ -28,6 +29,7 @@ __all__ = [
     "as_text",
     "below_ceiling",
     "correct",
+    "difference",
     "holm",
     "interval",
     "judge",

@@ -41,49 +41,88 @@ def interval(values: Float[np.ndarray, "P"], seed: int) -> Interval:
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Interval(mean, *[float("nan")] * 3)
-    means = np.sort(_resampled(values, seed))
-    student = -stdtrit(n - 1, ALPHA / 2)
-    tail = float(ndtr(-_expansion(n) * student))
+    means = np.sort(_resampled(np.random.default_rng(seed), values))
+    error = float(np.std(values, ddof=1) / np.sqrt(n))
+    return _bounded(mean, means, _Spread(error, n - 1, float(np.sqrt(n / (n - 1)))))
+
+
+def difference(
+    first: Float[np.ndarray, "P"], second: Float[np.ndarray, "Q"], seed: int
+) -> Interval:
+    """The mean of ``first`` less that of ``second``, of agents that have nothing to do with each
+    other, with an interval and a p-value as :func:`interval` gives them.
+
+    Each is resampled by itself, and Welch's t takes the place of Student's (Welch, Biometrika
+    34:28, 1947).  NaN where either is a single agent.
+    """
+    mean = float(np.mean(first) - np.mean(second))
+    sizes = np.array([len(first), len(second)])
+    if sizes.min() < 2:
+        return Interval(mean, *[float("nan")] * 3)
+    rng = np.random.default_rng(seed)
+    means = np.sort(_resampled(rng, first) - _resampled(rng, second))
+    squares = np.array([np.var(first, ddof=1), np.var(second, ddof=1)]) / sizes
+    total = squares.sum()
+    if total == 0.0:
+        return _bounded(mean, means, _Spread(0.0, float(sizes.sum() - 2), 1.0))
+    freedom = total**2 / (squares**2 / (sizes - 1)).sum()
+    resampled = (squares * (sizes - 1) / sizes).sum()
+    return _bounded(
+        mean,
+        means,
+        _Spread(float(np.sqrt(total)), float(freedom), float(np.sqrt(total / resampled))),
+    )
+
+
+class _Spread(NamedTuple):
+    """How far the mean of a sample, or a difference of means, may be from the truth."""
+
+    error: float
+    """Its standard error."""
+    freedom: float
+    """Degrees of freedom of Student's t for it."""
+    expansion: float
+    """That error as a multiple of the resampled means' standard deviation."""
+
+
+def _bounded(mean: float, means: np.ndarray, spread: _Spread) -> Interval:
+    """The expanded percentile interval around a mean; ``means`` are resampled, and sorted."""
+    student = -stdtrit(spread.freedom, ALPHA / 2)
+    tail = float(ndtr(-spread.expansion * student))
     low, high = np.quantile(means, [tail, 1 - tail])
     if tail < REACH:
-        reach = student * np.std(values, ddof=1) / np.sqrt(n)
+        reach = student * spread.error
         low, high = min(low, mean - reach), max(high, mean + reach)
-    return Interval(mean, float(low), float(high), _p(values, means))
+    return Interval(mean, float(low), float(high), _p(mean, means, spread))
 
 
-def _expansion(n: int) -> float:
-    return float(np.sqrt(n / (n - 1)))
-
-
-def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
+def _resampled(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
     """Means of resamples, drawn in parts that fit into memory."""
-    rng, n = np.random.default_rng(seed), len(values)
+    n = len(values)
     parts = [
         values[rng.integers(0, n, (_AT_ONCE, n))].mean(axis=1) for _ in range(RESAMPLES // _AT_ONCE)
     ]
     return np.concatenate(parts)
 
 
-def _p(values: np.ndarray, means: np.ndarray) -> float:
-    """The intervals of :func:`interval` inverted; ``means`` are sorted."""
-    n, mean = len(values), float(np.mean(values))
+def _p(mean: float, means: np.ndarray, spread: _Spread) -> float:
+    """The intervals of :func:`_bounded` inverted; ``means`` are sorted."""
     if mean == 0:
         return 1.0
     if mean < 0:
-        values, means, mean = -values, -means[::-1], -mean
-    by_resampling = _alpha_of(_share_below_zero(means), n)
+        means, mean = -means[::-1], -mean
+    by_resampling = _alpha_of(_share_below_zero(means), spread)
     # Down to this alpha resampling decides alone; beyond it Student's interval must agree.
-    alone = _alpha_of(REACH, n)
+    alone = _alpha_of(REACH, spread)
     if by_resampling >= alone:
         return min(by_resampling, 1.0)
-    error = np.std(values, ddof=1) / np.sqrt(n)
-    students = 2 * float(stdtr(n - 1, -mean / error)) if error > 0 else 0.0
-    return max(by_resampling, min(students, alone), FLOOR)
+    student = -mean / spread.error if spread.error > 0 else -np.inf
+    return max(by_resampling, min(2 * float(stdtr(spread.freedom, student)), alone), FLOOR)
 
 
-def _alpha_of(tail: float, n: int) -> float:
+def _alpha_of(tail: float, spread: _Spread) -> float:
     """At which alpha the expanded interval ends at this quantile of the resampled means."""
-    return 2 * float(stdtr(n - 1, ndtri(tail) / _expansion(n)))
+    return 2 * float(stdtr(spread.freedom, ndtri(tail) / spread.expansion))
 
 
 def _share_below_zero(means: np.ndarray) -> float:

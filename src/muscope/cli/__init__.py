@@ -1,5 +1,5 @@
-"""The command line: ``muscope plan | study | train | merge | job | evaluate | examine | claims |
-report | film``.
+"""The command line: ``muscope plan | study | sweep | train | merge | job | evaluate | examine |
+claims | compare | report | film``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ SUMMARY = """A microscope for the models that MuZero learns.
 
   muscope plan ENV         what a study will cost, before anything of it is run
   muscope study ENV        train a population, examine its checkpoints, write a report
+  muscope sweep ENV        variants of the settings, each trained and examined, side by side
   muscope train ENV        the first stage alone; resumes an interrupted run
   muscope merge RUN RUN... runs of different agents, trained apart, as one
   muscope job RUN NAME     one job of a study on a cluster, alone
   muscope evaluate RUN     the second: checkpoints to tables
   muscope examine AGENT    anybody's agent: tables, figures, claims and a report
   muscope claims RUN...    the paper's claims, judged from the tables of one or more runs
+  muscope compare RUN...   runs, or a sweep's, side by side: differences with intervals
   muscope report RUN...    the third: tables to figures, claims and report.html
   muscope film RUN         one episode of an agent as a GIF, and what its model believed of it
 
@@ -45,12 +47,14 @@ def _dispatch(arguments: list[str]) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "plan": new_run.plan,
         "study": new_run.study,
+        "sweep": new_run.sweep,
         "train": new_run.train,
         "merge": runs.merge,
         "job": runs.job,
         "evaluate": runs.evaluate,
         "examine": runs.examine,
         "claims": runs.claims,
+        "compare": runs.compare,
         "report": runs.report,
         "film": runs.film,
     }
@@ -65,7 +69,12 @@ def _dispatch(arguments: list[str]) -> None:
     if name not in commands:
         raise ConfigError(f"unknown command '{name}'.{nearest(name, commands)}")
     runtime.prepare()  # Before anything of the user's may start JAX.
-    computes = name not in ("claims", "merge", "report")  # These start devices if they need any.
+    computes = name not in (
+        "claims",
+        "compare",
+        "merge",
+        "report",
+    )  # These start devices if they need any.
     if computes and not {"-h", "--help"} & set(rest):
         runtime.start()
     commands[name](rest)

@@ -1,8 +1,9 @@
-"""Commands that begin with settings: ``plan``, ``study`` and ``train``."""
+"""Commands that begin with settings: ``plan``, ``study``, ``train`` and ``sweep``."""
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from muscope import envs, flags, presets, stages
+from muscope import envs, flags, presets, stages, sweeps, variants
 from muscope.cli.arguments import auxiliary_losses, experiments, names, take, value_of
 from muscope.config import Config, EnvironmentConfig, RayConfig, Settings, to_dict
 from muscope.config.base import from_dict, within
@@ -193,3 +194,38 @@ def _numbers(words: str) -> list[int] | None:
     if not all(number.isdecimal() for number in numbers):
         raise ConfigError(f"--blocks is {words!r}; it must be numbers with commas between, or all.")
     return [int(number) for number in numbers]
+
+
+@dataclass(frozen=True)
+class _Sweep(_Figures):
+    """Options of sweep."""
+
+    vary: tyro.conf.UseAppendAction[
+        Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="SECTION.SETTING VALUE...")]
+    ] = ()
+    """A setting and the values that it takes, all others as they are; each value is a variant.  Can
+    be given several times."""
+    variants: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None
+    """Variants of several settings each: a table for each, such as [longer], and in it lines such
+    as loss.unroll = 20."""
+
+
+def _varied(base: Config, words: tuple[str, ...]) -> tuple[str, list[Any]]:
+    """A setting, and the values that ``--vary`` gives it."""
+    name = words[0].replace("-", "_")
+    like = variants.value_of(base, name)
+    return name, [variants.value_in_words(value, like) for value in words[1:]]
+
+
+def sweep(arguments: list[str]) -> None:
+    """Variants of the settings, each trained and examined."""
+    config, _, options = _new_run("sweep", arguments, _Sweep)
+    if options.out is None:
+        raise ConfigError("'sweep' needs --out DIR, the folder for its runs.")
+    base = stages.resolved(config)
+    given = variants.one_by_one(base, [_varied(base, words) for words in options.vary if words])
+    if options.variants is not None:
+        given |= variants.read(options.variants)
+    again = f"'{shlex.join(['muscope', 'sweep', *arguments])}'"
+    sweeps.sweep(base, given, options.out, names(options.figures), again)
+    print(options.out)

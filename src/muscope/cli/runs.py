@@ -1,5 +1,5 @@
 """Commands about runs and agents that are there: ``merge``, ``job``, ``evaluate``, ``examine``,
-``claims``, ``report`` and ``film``.
+``claims``, ``compare``, ``report`` and ``film``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from muscope import doors, examination, flags, stages
+from muscope import comparing, doors, examination, flags, stages
 from muscope.claims import as_text
 from muscope.cli.arguments import experiments, names, take, value_of
 from muscope.config import EvaluateConfig, Settings, to_dict
@@ -151,6 +151,29 @@ def claims(arguments: list[str]) -> None:
         environment = table["environment"][0].as_py()
         print("\n" * (i > 0) + f"{environment}, {path}:")
         print(as_text(table))
+
+
+@dataclass(frozen=True)
+class _Compare:
+    """Options of compare."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The folder for the page and its tables; by default a sweep's own, or runs/comparison."""
+
+
+def compare(arguments: list[str]) -> None:
+    """Runs, or a sweep's, held against the first of them."""
+    paths = _with_figures(arguments)
+    at = next((i for i, a in enumerate(paths) if a.startswith("-")), len(paths))
+    options = flags.read(
+        _Compare,
+        paths[at:],
+        prog="muscope compare RUN RUN... [--figures my_figure.py:EXPERIMENT]",
+        description="Hold runs against the first of them, or a sweep's variants against its base: "
+        "curves, differences with intervals, claims.  Figures of your own are compared if they are "
+        "named.",
+    )
+    print(comparing.compare(paths[:at], options.out))
 
 
 @dataclass(frozen=True)

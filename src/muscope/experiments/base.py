@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from muscope.claims import Claim
 from muscope.config import EvaluateConfig, Settings
 from muscope.experiments.lab import Bench
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.view import View
 from muscope.room import Part
@@ -82,6 +83,9 @@ class Experiment:
     """Its own settings; all of its rows depend on them."""
     claims: tuple[Claim, ...] = ()
     """Claims that read its tables."""
+    measures: tuple[Measure, ...] = field(default=(), hash=False)
+    """What of it is held against other runs (:mod:`muscope.comparison`); by default every real
+    number that it measures, averaged over all rows of an agent at a checkpoint."""
     steps: Callable[[Subject, EvaluateConfig, Any], tuple[int, ...]] = every
     """The checkpoints that it examines."""
     work: Callable[[Subject, EvaluateConfig, Any], list[Work]] | None = None

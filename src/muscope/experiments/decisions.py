@@ -24,6 +24,7 @@ from muscope.evaluation.planners import MODELS, PRIORS
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.search_course import in_pairs
 from muscope.experiments.view import Beside, Choice, Colour, Lines, View
@@ -342,6 +343,15 @@ def caption(given: Tables) -> str:
     )
 
 
+COMPARED_BY = tuple(
+    Measure(
+        f"improvement, learned model, {prior} prior",
+        "improvement",
+        {"model": "learned", "prior": prior},
+    )
+    for prior in ("policy", "uniform")
+)
+
 EXPERIMENT = Experiment(
     name="decisions",
     title="Where planning helps: decisions and model error",
@@ -351,6 +361,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     view=view,
     settings=Deciding,
+    measures=COMPARED_BY,
     steps=chosen,
     work=work,
     memory=memory,

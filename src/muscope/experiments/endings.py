@@ -24,6 +24,7 @@ from muscope.evaluation.endings import Profile, random_profile
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes, of_sequences
 from muscope.experiments.view import Beside, Choice, Lines, View
 from muscope.room import Part
@@ -209,6 +210,11 @@ def caption(given: Tables) -> str:
     )
 
 
+COMPARED_BY = (
+    Measure("error before the true end", "alive_error"),
+    Measure("error after the true end", "ended_error"),
+)
+
 EXPERIMENT = Experiment(
     name="endings",
     title="Why the model is wrong: rewards around the end of an episode",
@@ -218,6 +224,7 @@ EXPERIMENT = Experiment(
     caption=caption,
     view=view,
     settings=Endings,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     number=STREAM,

@@ -29,6 +29,7 @@ from muscope.evaluation.sequences import (
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.view import Beside, Choice, Lines, View
 from muscope.room import Part, nbytes
@@ -362,6 +363,12 @@ CLAIMS = (
     ),
 )
 
+COMPARED_BY = (
+    Measure("error, likely sequences", "likely_error", table=STATES_SCHEMA.name),
+    Measure("error, all sequences", "mean_error", table=STATES_SCHEMA.name),
+    Measure("rank correlation with probability", "spearman", table=STATES_SCHEMA.name),
+)
+
 EXPERIMENT = Experiment(
     name="figure4",
     title="Figure 4: every action sequence",
@@ -372,6 +379,7 @@ EXPERIMENT = Experiment(
     view=view,
     settings=AllSequences,
     claims=CLAIMS,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     check=check,

@@ -34,6 +34,9 @@ from muscope.version import __version__
 MAPS = 30_000
 """Memory maps of the process from which on the oldest programs are dropped.  On CPU a program with
 Lunar Lander in it takes five to fifteen thousand, and Linux gives a process 65,530."""
+MOST_PROGRAMS = 64
+"""Kept in a process, the latest: some three times what a study takes, so that the next variant of a
+sweep finds those that it shares."""
 ON_POLICY = 0
 """Random stream of the on-policy episodes."""
 
@@ -124,7 +127,6 @@ class Lab:
         self.scope = Scope(game, truth, subject.discount, subject.search, evaluate)
         self.load = functools.lru_cache(maxsize=16)(subject.load_block)
         self._finite = functools.lru_cache(maxsize=None)(self._find_finite)
-        self._programs: dict[Hashable, Callable[..., Any]] = {}  # the latest last
 
     def bench(self, agents: Sequence[int]) -> Bench:
         """Some of the agents, by their numbers."""
@@ -144,20 +146,32 @@ class Lab:
         return finite
 
     def program(self, of_one: Callable[..., Any], size: int, per_agent: int, static: dict) -> Any:
-        """``of_one`` compiled for ``size`` agents; see :meth:`Bench.call`."""
-        name = (of_one, size, per_agent, tuple(sorted(static.items())))
-        if name in self._programs:
-            self._programs[name] = self._programs.pop(name)
+        """``of_one`` compiled for ``size`` agents; see :meth:`Bench.call`.
+
+        Labs of one process share the programs in which all that is compiled in is the same.
+        """
+        scope = self.scope
+        # The truth follows from the game and ``evaluate``.  A program keeps its scope, so the
+        # game's identity is nobody else's as long as the program is there.
+        within = (id(scope.environment), scope.discount, scope.search, scope.evaluate)
+        how = (size, per_agent, self.subject.in_turn, tuple(sorted(static.items())))
+        name = (of_one, *within, *how)
+        if name in _PROGRAMS:
+            _PROGRAMS[name] = _PROGRAMS.pop(name)
         else:
-            while self._programs and _memory_maps() > MAPS:
-                del self._programs[next(iter(self._programs))]
-            self._programs[name] = map_agents(
-                functools.partial(of_one, self.scope, **static),
+            while _PROGRAMS and (len(_PROGRAMS) >= MOST_PROGRAMS or _memory_maps() > MAPS):
+                del _PROGRAMS[next(iter(_PROGRAMS))]
+            _PROGRAMS[name] = map_agents(
+                functools.partial(of_one, scope, **static),
                 agents_mesh(size),
                 per_agent=per_agent,
                 in_turn=self.subject.in_turn,
             )
-        return self._programs[name]
+        return _PROGRAMS[name]
+
+
+_PROGRAMS: dict[Hashable, Callable[..., Any]] = {}
+"""By all that they are compiled for, the latest last."""
 
 
 def _memory_maps() -> int:

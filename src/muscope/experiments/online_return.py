@@ -18,6 +18,7 @@ from muscope.evaluation.play import Scores, play, prior_policy
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope, interleave
+from muscope.experiments.measure import Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.view import Choice, Colour, Lines, View
 from muscope.room import Part
@@ -233,6 +234,10 @@ CLAIMS = (
     ),
 )
 
+COMPARED_BY = tuple(
+    Measure(f"return of {name}", "return", {"policy": policy}) for policy, name in POLICIES.items()
+)
+
 EXPERIMENT = Experiment(
     name="figure2",
     title="Figure 2: online return",
@@ -243,6 +248,7 @@ EXPERIMENT = Experiment(
     view=view,
     settings=OnlineReturn,
     claims=CLAIMS,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     number=STREAM,

@@ -22,6 +22,7 @@ from muscope.config.base import Count, HorizonOrNone
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Bench
+from muscope.experiments.measure import LAST, Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.own_policy import (
     SQUARED_ERROR,
@@ -306,6 +307,10 @@ CLAIMS = (
     ),
 )
 
+COMPARED_BY = (
+    Measure("error on the policy at {policy_step}", "error", {"policy_step": LAST}, x="model_step"),
+)
+
 EXPERIMENT = Experiment(
     name="figure5",
     title="Figure 5: one step's model, another step's policy",
@@ -316,6 +321,7 @@ EXPERIMENT = Experiment(
     view=view,
     settings=OtherPolicies,
     claims=CLAIMS,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     across=True,

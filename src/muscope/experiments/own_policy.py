@@ -22,6 +22,7 @@ from muscope.evaluation.distinct import part_size
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables
 from muscope.experiments.lab import Bench, Scope
+from muscope.experiments.measure import FIRST, LAST, Measure
 from muscope.experiments.memory import Sizes, of_sequences
 from muscope.experiments.view import Beside, Choice, Lines, View
 from muscope.room import Part
@@ -434,6 +435,10 @@ CLAIMS = (
     ),
 )
 
+COMPARED_BY = tuple(
+    Measure("value error, h = {horizon}", "error", {"horizon": which}) for which in (FIRST, LAST)
+)
+
 EXPERIMENT = Experiment(
     name="figure3",
     title="Figure 3: value error on the own behaviour policy",
@@ -444,6 +449,7 @@ EXPERIMENT = Experiment(
     view=view,
     settings=OwnPolicy,
     claims=CLAIMS,
+    measures=COMPARED_BY,
     work=work,
     memory=memory,
     number=STREAM,

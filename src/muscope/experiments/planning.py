@@ -23,6 +23,7 @@ from muscope.evaluation.play import Scores
 from muscope.experiments import planning_claims, style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
+from muscope.experiments.measure import LAST, Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.view import Beside, Choice, Colour, Lines, View
 from muscope.room import Part
@@ -304,6 +305,23 @@ def caption(given: Tables) -> str:
     )
 
 
+COMPARED_BY = tuple(
+    Measure(
+        f"return, {model} model, {prior} prior, {leaf} leaves",
+        "return",
+        {"step": LAST, "model": model, "prior": prior, "leaf": leaf},
+        x="simulations",
+    )
+    for model, prior, leaf in (
+        ("learned", "policy", "rollout"),
+        ("learned", "policy", "value"),
+        ("learned", "uniform", "rollout"),
+        ("learned", "uniform", "value"),
+        ("true", "policy", "value"),
+        ("true", "uniform", "value"),
+    )
+)
+
 EXPERIMENT = Experiment(
     name="figure7",
     title="Figure 7: planning with the learned and with the true model",
@@ -314,6 +332,7 @@ EXPERIMENT = Experiment(
     view=view,
     settings=Planning,
     claims=planning_claims.CLAIMS,
+    measures=COMPARED_BY,
     steps=chosen,
     work=work,
     memory=memory,

@@ -23,6 +23,7 @@ from muscope.evaluation.trajectories import Course, search_course
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, chosen
 from muscope.experiments.lab import Bench, Scope, interleave
+from muscope.experiments.measure import LAST, Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.view import Choice, Colour, Lines, View
 from muscope.room import Part
@@ -251,6 +252,12 @@ CLAIMS = (
     ),
 )
 
+COMPARED_BY = tuple(
+    Measure(f"{what}, {prior} prior", column, {"prior": prior, "simulations": LAST})
+    for column, what in (("error", "simulated error"), ("tv", "TV of search and prior"))
+    for prior in ("policy", "uniform")
+)
+
 EXPERIMENT = Experiment(
     name="figure6",
     title="Figure 6: where the search goes",
@@ -261,6 +268,7 @@ EXPERIMENT = Experiment(
     view=view,
     settings=SearchCourse,
     claims=CLAIMS,
+    measures=COMPARED_BY,
     steps=chosen,
     work=work,
     memory=memory,

@@ -8,8 +8,10 @@ from __future__ import annotations
 import textwrap
 
 from muscope import claims, plugins
+from muscope.comparison import DIFFERENCES, VALUES
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
+from muscope.reporting import compare
 from muscope.storage import tables
 from muscope.storage.schema import Schema
 
@@ -18,8 +20,9 @@ COMMAND = "python -m muscope.reporting.columns > docs/tables.md"
 INTRODUCTION = f"""\
 # Tables
 
-What every column of every table means that a run or an examination writes to its `tables/`. This
-page is written by a command, from the schemas that the tables are made with; do not edit it:
+What every column of every table means that a run or an examination writes to its `tables/`, and a
+comparison to its `compare/`. This page is written by a command, from the schemas that the tables
+are made with; do not edit it:
 
 ```sh
 {COMMAND}
@@ -59,12 +62,14 @@ def page() -> str:
         experiment: Experiment = plugins.load(source)
         parts += [_section(schema, experiment.title) for schema in experiment.tables]
     parts.append(_section(claims.SCHEMA, "The paper's claims and those of users' figures, judged"))
+    parts.append(_section(VALUES, "The curves of a comparison", f"{compare.TABLES}/"))
+    parts.append(_section(DIFFERENCES, "How far runs are from the first", f"{compare.TABLES}/"))
     return "\n".join(parts)
 
 
-def _section(schema: Schema, title: str) -> str:
+def _section(schema: Schema, title: str, folder: str = "") -> str:
     about = f"{title}. {schema.rows[:1].upper()}{schema.rows[1:]}."
-    return f"## `{schema.name}`\n\n{textwrap.fill(about, WIDTH)}\n\n{schema.markdown()}\n"
+    return f"## `{folder}{schema.name}`\n\n{textwrap.fill(about, WIDTH)}\n\n{schema.markdown()}\n"
 
 
 if __name__ == "__main__":

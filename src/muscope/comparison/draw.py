@@ -1,0 +1,130 @@
+"""Pictures of runs side by side: their curves, and how far they are from the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from muscope.comparison.differences import DIFFERS
+from muscope.comparison.values import Curve
+from muscope.experiments import style
+
+FEW = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito (2008); the reference is black."""
+MOST_BANDS = 4
+"""Runs from which on bands of one standard error would hide each other."""
+DASHES = ("-", "--", ":")
+PANEL = 7.0 / 3  # inches
+
+
+def looks(names: Sequence[str]) -> dict[str, tuple[Any, str]]:
+    """A colour and a line style for every run, the reference first."""
+    if len(names) <= len(FEW):
+        return {name: (FEW[i], "-") for i, name in enumerate(names)}
+    many = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    found = {names[0]: (FEW[0], "-")}
+    for i, name in enumerate(names[1:]):
+        found[name] = (many[i % len(many)], DASHES[i // len(many) % len(DASHES)])
+    return found
+
+
+def draw_curves(
+    measures: Sequence[tuple[Curve, Mapping[str, Curve]]], names: Sequence[str]
+) -> Figure:
+    """A panel per measure, a line per run: means over agents, and bands of one standard error if
+    the runs are few.
+
+    Args:
+        measures: curves of the reference and, by name, of the others.
+        names: of all runs, the reference first.
+
+    """
+    with style.context():
+        figure, panels = style.grid(len(measures))
+        dressed = looks(names)
+        for axes, (first, others) in zip(panels, measures, strict=True):
+            for name, curve in {names[0]: first, **others}.items():
+                _line(axes, curve, *dressed[name], name, banded=len(names) <= MOST_BANDS)
+            _label(axes, first)
+        handles = {
+            label: handle
+            for axes in panels
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        shown = [name for name in names if name in handles]
+        figure.set_figheight(figure.get_figheight() + 0.15 * (len(shown) // 3))
+        figure.legend(
+            [handles[name] for name in shown],
+            shown,
+            loc="outside lower center",
+            ncols=3,
+            fontsize=7,
+        )
+        return figure
+
+
+def _line(axes: Axes, curve: Curve, colour: Any, dashes: str, name: str, *, banded: bool) -> None:
+    summaries = curve.summaries()
+    means = [s.mean for s in summaries]
+    errors = [s.standard_error if banded else 0.0 for s in summaries]
+    style.band(axes, curve.places, means, errors, colour, name, linestyle=dashes)
+
+
+def _label(axes: Axes, curve: Curve) -> None:
+    axes.set_title(curve.label, fontsize=8)
+    if curve.through_training:
+        style.training_axis(axes, curve.places)
+        axes.tick_params(axis="x", labelsize=6, labelrotation=45)
+    elif curve.axis:
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks(curve.places, [style.thousands(place) for place in curve.places])
+        axes.minorticks_off()
+        axes.set_xlabel(curve.axis)
+    else:
+        axes.set_xticks([])
+    if curve.unit:
+        axes.set_ylabel(curve.unit)
+
+
+def draw_differences(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
+    """A panel per measure and place, a line per run: its difference from the reference with the
+    95 % interval, filled where a difference is claimed.
+
+    Args:
+        rows: of an experiment's differences.
+        names: of all runs, the reference first.
+
+    """
+    panels = list(dict.fromkeys((row["measure"], row["at"]) for row in rows))
+    columns = min(len(panels), 3)
+    deep = -(-len(panels) // columns)
+    height = deep * (0.75 + 0.16 * (len(names) - 1))
+    with style.context():
+        dressed = looks(names)
+        figure = Figure(figsize=(max(PANEL * columns + 0.8, 3.5), height), layout="constrained")
+        grid = figure.subplots(deep, columns, squeeze=False, sharey=True).ravel()
+        for axes, (measure, at) in zip(grid, panels, strict=False):
+            for row in rows:
+                if (row["measure"], row["at"]) == (measure, at):
+                    _bar(axes, row, names.index(row["run"]), dressed[row["run"]][0])
+            axes.axvline(0.0, color=FEW[0], linewidth=0.8)
+            axes.set_title(f"{measure}\n{at}", fontsize=7)
+            axes.set_yticks(range(1, len(names)), names[1:], fontsize=7)
+            axes.set_ylim(len(names) - 0.4, 0.4)
+            axes.tick_params(axis="x", labelsize=7)
+        for spare in grid[len(panels) :]:
+            spare.remove()
+        return figure
+
+
+def _bar(axes: Axes, row: Mapping[str, Any], place: int, colour: Any) -> None:
+    claimed = row["verdict"] in DIFFERS
+    if np.isfinite(row["low"]):
+        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.4)
+    looks = {"color": colour, "markerfacecolor": colour if claimed else "white"}
+    axes.plot([row["difference"]], [place], marker="o", markersize=4.5, **looks)
