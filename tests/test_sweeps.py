@@ -11,7 +11,9 @@ from muscope import cli, presets, stages, sweeps, variants
 from muscope.config import Config, differences, to_dict
 from muscope.errors import BusyError, ConfigError, DivergedError, Interrupted, JobError, RunError
 from muscope.experiments import lab
+from muscope.run_subject import RunSubject
 from muscope.storage import tables
+from muscope.storage.run import Run
 
 FIGURES = ["figure2", "figure3"]
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -141,8 +143,10 @@ def test_cart_poles_regimes_go_from_paper_to_strong():
     assert singles == everything  # No variant has a value of its own, and none is missing.
 
 
-def asked_of_study(monkeypatch, failing=()):
-    """Replace the study of a variant, which is tested elsewhere; tells whose were asked for."""
+def asked_of_study(monkeypatch, failing=(), checking=False):
+    """Replace the study of a variant and what is checked before it, which are tested elsewhere;
+    tells whose study was asked for.
+    """
     asked = []
 
     def study(config, out, experiments):
@@ -151,6 +155,11 @@ def asked_of_study(monkeypatch, failing=()):
             raise failing[out.name]
         return stages.StudyRun(out, config)
 
+    def checked(config, out, experiments):
+        return RunSubject(Run(out, stages.resolved(config))), []
+
+    if not checking:
+        monkeypatch.setattr(stages, "checked", checked)
     monkeypatch.setattr(stages, "study", study)
     monkeypatch.setattr(sweeps, "compare", asked.extend)
     return asked
@@ -184,7 +193,7 @@ def test_a_request_to_stop_stops_all(tiny, tmp_path, monkeypatch):
 
 
 def test_nothing_begins_if_one_cannot_be_built(tiny, tmp_path, monkeypatch):
-    asked = asked_of_study(monkeypatch)
+    asked = asked_of_study(monkeypatch, checking=True)
     out = tmp_path / "sweep"
     # Its config is sound; what is planned with it is not.
     wrong = {"fine": {"loss.unroll": 2}, "wrong": {"figure7.checkpoints": [9]}}

@@ -86,7 +86,7 @@ def write(runs: Sequence[Compared], out: Path) -> Path:
         environment=reference.said(experiments[0])["environment"],
         runs=[_about(run, reference) for run in runs],
         corrected=CORRECTED,
-        missing=_missing(runs, experiments),
+        missing=_missing(runs),
         claimed=[row for row in every if row["verdict"] in DIFFERS],
         differs=DIFFERS,
         parts=[
@@ -128,11 +128,11 @@ def _about(run: Compared, reference: Compared) -> dict[str, Any]:
     }
 
 
-def _missing(runs: Sequence[Compared], experiments: Sequence[Experiment]) -> list[str]:
+def _missing(runs: Sequence[Compared]) -> list[str]:
     """What cannot be compared, in sentences."""
     words = []
     for run in runs:
-        lacking = [e.name for e in experiments if not run.has(e)]
+        lacking = [e.name for e in runs[0].experiments() if not run.has(e)]
         if lacking:
             words.append(f"{run.name} has no table of {', '.join(lacking)}.")
         more = [e.name for e in run.experiments() if not runs[0].has(e)]
