@@ -304,3 +304,13 @@ def test_mistakes_on_the_command_line(flags, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_help(capsys):
+    for command in (["sweep", "cart-pole"], ["compare"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*command, "--help"])
+        assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--vary", "--variants", "The folder for the runs", "--loss.unroll", "--out DIR"):
+        assert flag in text
