@@ -37,7 +37,7 @@ def taken(arguments, monkeypatch):
     )
 
     def stage(name):
-        return lambda *given: calls.append((name, *given)) or done
+        return lambda *given, **named: calls.append((name, *given)) or done
 
     for name in ("study", "train", "merge", "evaluate", "report", "open_run"):
         monkeypatch.setattr(stages, name, stage(name))

@@ -200,6 +200,8 @@ def _numbers(words: str) -> list[int] | None:
 class _Sweep(_Figures):
     """Options of sweep."""
 
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The folder for the runs, each in one of its variant's name; it must be given."""
     vary: tyro.conf.UseAppendAction[
         Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="SECTION.SETTING VALUE...")]
     ] = ()

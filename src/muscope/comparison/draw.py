@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ MOST_BANDS = 4
 """Runs from which on bands of one standard error would hide each other."""
 DASHES = ("-", "--", ":")
 PANEL = 7.0 / 3  # inches
+WIDTH = 30
+"""Characters of a panel's title."""
 
 
 def looks(names: Sequence[str]) -> dict[str, tuple[Any, str]]:
@@ -57,12 +60,13 @@ def draw_curves(
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         shown = [name for name in names if name in handles]
-        figure.set_figheight(figure.get_figheight() + 0.15 * (len(shown) // 3))
+        columns = min(len(panels), 3)
+        figure.set_figheight(figure.get_figheight() + 0.15 * (len(shown) // columns))
         figure.legend(
             [handles[name] for name in shown],
             shown,
             loc="outside lower center",
-            ncols=3,
+            ncols=columns,
             fontsize=7,
         )
         return figure
@@ -76,7 +80,7 @@ def _line(axes: Axes, curve: Curve, colour: Any, dashes: str, name: str, *, band
 
 
 def _label(axes: Axes, curve: Curve) -> None:
-    axes.set_title(curve.label, fontsize=8)
+    axes.set_title(textwrap.fill(curve.label, WIDTH), fontsize=8)
     if curve.through_training:
         style.training_axis(axes, curve.places)
         axes.tick_params(axis="x", labelsize=6, labelrotation=45)
@@ -113,7 +117,7 @@ def draw_differences(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
                 if (row["measure"], row["at"]) == (measure, at):
                     _bar(axes, row, names.index(row["run"]), dressed[row["run"]][0])
             axes.axvline(0.0, color=FEW[0], linewidth=0.8)
-            axes.set_title(f"{measure}\n{at}", fontsize=7)
+            axes.set_title(f"{textwrap.fill(measure, WIDTH)}\n{at}", fontsize=7)
             axes.set_yticks(range(1, len(names)), names[1:], fontsize=7)
             axes.set_ylim(len(names) - 0.4, 0.4)
             axes.tick_params(axis="x", labelsize=7)

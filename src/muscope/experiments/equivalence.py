@@ -39,6 +39,7 @@ from muscope.evaluation.equivalence import (
 from muscope.experiments import style
 from muscope.experiments.base import Experiment, Tables, every
 from muscope.experiments.lab import Bench, Scope
+from muscope.experiments.measure import LAST, Measure
 from muscope.experiments.memory import Sizes
 from muscope.experiments.own_policy import (
     SQUARED_ERROR,
@@ -427,6 +428,13 @@ def caption(given: Tables) -> str:
     )
 
 
+COMPARED_BY = (
+    Measure(
+        "order-h error, own policy and function, h = {horizon}",
+        "error",
+        {"policy": "own", "function": "own", "horizon": LAST},
+    ),
+)
 EXPERIMENT = Experiment(
     name="equivalence",
     title="Value equivalence of order h: the error that a search meets",
@@ -438,6 +446,7 @@ EXPERIMENT = Experiment(
     steps=steps,
     work=work,
     memory=memory,
+    measures=COMPARED_BY,
     across=True,
     number=STREAM,
 )

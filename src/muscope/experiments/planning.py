@@ -307,7 +307,7 @@ def caption(given: Tables) -> str:
 
 COMPARED_BY = tuple(
     Measure(
-        f"return, {model} model, {prior} prior, {leaf} leaves",
+        f"{model} model, {prior} prior, {leaf} leaves",
         "return",
         {"step": LAST, "model": model, "prior": prior, "leaf": leaf},
         x="simulations",
