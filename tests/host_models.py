@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 from muscope.config.environment import HostConfig
 from muscope.envs.base import Spec
 from muscope.envs.host import HostEnvironment, Layout
-from muscope.envs.workers import HostStep
+from muscope.envs.workers import HostStep, Played
 
 
 class GymnasiumCartPole:
@@ -94,11 +95,13 @@ class Counter:
 class CounterEnvironment(HostEnvironment):
     """The counter with a training view in which a lost life ends the episode."""
 
+    maker = CounterMaker
+
     def __init__(self, folder: Path, config: HostConfig):
         spec = Spec("counter", num_actions=4, observation_shape=(1,), time_limit=50)
         whole = np.dtype(np.int32)
         view = CounterView(jax.ShapeDtypeStruct((2,), whole), jax.ShapeDtypeStruct((), whole))
-        super().__init__(spec, CounterMaker(folder), Layout(4, view, starts=3), config)
+        super().__init__(spec, self.maker(folder), Layout(4, view, starts=3), config)
 
     def observe(self, state):
         return state.memory.count[:1].astype(np.float32)
@@ -111,6 +114,67 @@ class CounterEnvironment(HostEnvironment):
 
     def reward(self, points):
         return jnp.sign(points)
+
+
+@dataclass(frozen=True)
+class PlayingMaker(CounterMaker):
+    """Makes :class:`Playing` counters."""
+
+    def __call__(self) -> Playing:
+        return Playing(self.folder)
+
+
+class Playing(Counter):
+    """A counter that follows given actions by itself, and says how often it did."""
+
+    def play(self, snapshot: bytes, actions: Sequence[int], training: bool) -> list[Played]:
+        (self.folder / "played").touch()
+        value, played = int.from_bytes(snapshot, "little"), []
+        for action in actions:
+            lives, value = value // 5, value + action
+            ended = value >= 20 or (training and value // 5 > lives)
+            played.append(Played(self._at(value, 0.0).snapshot, 3.0 * action, ended))
+            if ended:
+                break
+        return played
+
+
+@dataclass(frozen=True)
+class WronglyPlayingMaker(CounterMaker):
+    """Makes counters whose own play pays too much."""
+
+    def __call__(self) -> WronglyPlaying:
+        return WronglyPlaying(self.folder)
+
+
+class WronglyPlaying(Playing):
+    """It pays 1 more for every action."""
+
+    def play(self, snapshot: bytes, actions: Sequence[int], training: bool) -> list[Played]:
+        played = super().play(snapshot, actions, training)
+        return [step._replace(reward=step.reward + 1.0) for step in played]
+
+
+class PlayingEnvironment(CounterEnvironment):
+    """The counter's environment; its ends are those that the model knows."""
+
+    maker = PlayingMaker
+    ended_in_play = CounterEnvironment.ended
+
+
+class OtherEnd(PlayingEnvironment):
+    """It ends its training view elsewhere, which the model does not know."""
+
+    def ended(self, before, after):
+        return after.count[0] % 2 == 1
+
+
+class OtherStep(PlayingEnvironment):
+    """Its steps pay twice as much."""
+
+    def step(self, state, action):
+        moved = super().step(state, action)
+        return moved._replace(reward=2 * moved.reward)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from muscope.config.base import to_dict
 from muscope.config.environment import EnvironmentConfig, HostConfig
 from muscope.envs import training_view
 from muscope.envs.atari import AtariConfig, area_weights, resize
+from muscope.envs.base import play_out, step_out
 from muscope.envs.emulator import Emulator, EmulatorMaker
 from muscope.envs.workers import Pool, Work
 from muscope.errors import ConfigError
@@ -317,3 +318,46 @@ def test_unknown_games_and_a_missing_package_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(ConfigError, match=r"pip install 'muscope\[atari\]'"):
         EmulatorMaker("breakout", True, 4)()
+
+
+@pytest.mark.parametrize("fire", [False, True])
+def test_given_actions_have_the_rewards_of_the_steps_whatever_ends_them(fire):
+    """From many states, as the game and as the training view, in as many steps as there are."""
+    game = breakout(dataclasses.replace(GREY, fire=fire))
+    bare = breakout(dataclasses.replace(GREY, fire=fire, ends_with_a_life=False))
+    state, rng, states = game.reset(jax.random.key(0)), np.random.default_rng(0), []
+    step = jax.jit(game.step)
+    while not bool(state.over):
+        states.append(state)
+        state = step(state, jnp.int32(rng.integers(4))).state
+    states = jax.tree.map(lambda *x: jnp.stack(x), *states[::9], state)
+    count = states.terminated.shape[0]
+    actions = jnp.asarray(rng.integers(4, size=(count, 40)), jnp.int32)
+    lengths = jnp.asarray(rng.integers(20, 41, size=count), jnp.int32)
+    sums = []
+    for environment in (game, training_view(game), training_view(bare)):
+        together, alone = (
+            jax.vmap(lambda *x, f=f, e=environment: f(e, *x))(states, actions, lengths)
+            for f in (play_out, step_out)
+        )
+        np.testing.assert_array_equal(together, alone)
+        sums.append(float(together.sum()))
+    assert sums[0] >= sums[2] >= sums[1] > 0
+    if fire:  # Who presses no FIRE has no rewards after a lost life.
+        assert sums[2] > sums[1]
+    assert not np.asarray(together)[-1].any()
+    past = np.arange(40) >= np.asarray(lengths)[:, None]
+    assert not np.asarray(together)[past].any()
+
+
+def test_given_actions_that_begin_alike_are_computed_once():
+    game = breakout()
+    state = game.reset(jax.random.key(0))
+    actions = jnp.array([[2, 2, 3, 0, 0, 1, 2], [2, 2, 3, 3, 1, 1, 2]])
+    done = game.simulator.computed
+    first, second = (play_out(game, state, a, jnp.int32(7)) for a in actions)
+    assert game.simulator.computed == done + 7 + 4
+    again = play_out(game, state, actions[0], jnp.int32(5))
+    assert game.simulator.computed == done + 7 + 4
+    np.testing.assert_array_equal(again[:5], first[:5])
+    np.testing.assert_array_equal(second, step_out(game, state, actions[1], jnp.int32(7)))

@@ -10,6 +10,7 @@ import pytest
 
 from muscope import envs
 from muscope.envs import EnvironmentConfig
+from muscope.envs.base import play_out, step_out
 from muscope.envs.contract import check
 from muscope.envs.gymnasium_model import Game, GameMaker
 from muscope.errors import ConfigError
@@ -79,6 +80,21 @@ def test_episodes_are_gymnasiums_step_by_step(name, kwargs, episodes):
     assert name == "MountainCar-v0" or ends > 0
     if name == "Acrobot-v1":
         assert ends == episodes
+
+
+@pytest.mark.parametrize("name", ["Acrobot-v1", "CartPole-v1", "Taxi-v4"])
+def test_given_actions_have_the_rewards_of_the_steps(name):
+    environment = made(name)
+    states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), 4))
+    count = environment.spec.num_actions
+    actions = jax.random.randint(jax.random.key(1), (4, 40), 0, count)
+    together, alone = (
+        jax.vmap(lambda s, a, f=f: f(environment, s, a, jnp.int32(35)))(states, actions)
+        for f in (play_out, step_out)
+    )
+    np.testing.assert_array_equal(together, alone)
+    assert np.asarray(together)[:, :35].any()
+    assert not np.asarray(together)[:, 35:].any()
 
 
 def test_taxi_has_one_hot_observations_and_its_own_limit():

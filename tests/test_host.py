@@ -10,11 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from host_models import CounterEnvironment, CounterMaker, FaultyMaker, host_cart_pole
+from host_models import (
+    CounterEnvironment,
+    CounterMaker,
+    FaultyMaker,
+    OtherEnd,
+    OtherStep,
+    PlayingEnvironment,
+    WronglyPlayingMaker,
+    host_cart_pole,
+)
 
 from muscope.config.environment import HostConfig
 from muscope.envs import CartPole, CartPoleState, training_view
-from muscope.envs.base import Spec
+from muscope.envs.base import Spec, play_out, step_out
 from muscope.envs.host import HostEnvironment, Layout
 from muscope.envs.simulator import Memo, Simulator, simulator
 from muscope.envs.workers import HostStep, Pool, Work
@@ -311,3 +320,38 @@ def test_a_model_without_fault_passes_and_must_fit_its_layout():
     wrong = Layout(2, jax.ShapeDtypeStruct((), np.float32), starts=3)
     with pytest.raises(ConfigError, match="its layout says"):
         HostEnvironment(spec, maker, wrong, HERE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "training", "in_one_go"),
+    [
+        (CounterEnvironment, True, False),
+        (PlayingEnvironment, False, True),
+        (PlayingEnvironment, True, True),
+        (OtherEnd, False, True),
+        (OtherEnd, True, False),
+        (OtherStep, False, False),
+    ],
+)
+def test_a_model_plays_by_itself_only_where_it_knows_steps_and_ends(
+    tmp_path, kind, training, in_one_go
+):
+    environment = kind(tmp_path, HERE)
+    (tmp_path / "played").unlink(missing_ok=True)  # The trial has tried it.
+    environment = environment.training() if training else environment
+    states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), 8))
+    actions = jax.random.randint(jax.random.key(1), (8, 12), 0, 4)
+    lengths = jnp.arange(8) + 4
+    played, stepped = (
+        jax.vmap(lambda *x, f=f: f(environment, *x))(states, actions, lengths)
+        for f in (play_out, step_out)
+    )
+    np.testing.assert_array_equal(played, stepped)
+    assert float(played.sum()) > 0
+    assert (tmp_path / "played").exists() == in_one_go
+
+
+def test_a_model_whose_play_differs_from_its_steps_is_refused(tmp_path):
+    spec, layout = Spec("counter", 4, (1,), 50), CounterEnvironment(tmp_path, HERE).layout
+    with pytest.raises(ConfigError, match=r"play that gives the rewards .* where its steps give"):
+        HostEnvironment(spec, WronglyPlayingMaker(tmp_path), layout, HERE)

@@ -31,6 +31,9 @@ class Work(NamedTuple):
     played: int = 0
     """Moves of the longest episode, if ``calls`` are so many that all its moves are made; it may
     be over before.  0: the calls do not depend on when an episode ends."""
+    given: bool = False
+    """Of the environment: its actions are known beforehand, so that it may follow them in one go
+    (:func:`muscope.envs.base.play_out`)."""
     program: str = ""
     """The compiled program that the place is in; one of the experiment's own by default."""
 
@@ -92,4 +95,6 @@ def searching(
         Work("prediction", nodes, lanes),
         Work(model, each, lanes),
     ]
-    return [*works, Work(model, nodes * rollout, lanes)] if rollout else works
+    if rollout:
+        works.append(Work(model, nodes * rollout, lanes, given=True))
+    return works

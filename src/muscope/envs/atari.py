@@ -88,7 +88,13 @@ class Atari(HostEnvironment):
 
     def __init__(self, game: str, options: AtariConfig | None = None, name: str | None = None):
         self.options = options = options or AtariConfig()
-        maker = EmulatorMaker(game, options.colour == "grey", options.frame_skip, options.fire)
+        maker = EmulatorMaker(
+            game,
+            options.colour == "grey",
+            options.frame_skip,
+            options.fire,
+            options.ends_with_a_life,
+        )
         emulator: Any = models(maker)[0]
         first = emulator.reset(0)
         height, width, self._channels = first.view.screen.shape
@@ -128,6 +134,8 @@ class Atari(HostEnvironment):
     def ended(self, before: Seen, after: Seen) -> Bool[Array, ""]:
         """Whether a life was lost that counts as the episode's end."""
         return after.lives < before.lives if self.options.ends_with_a_life else jnp.array(False)
+
+    ended_in_play = ended
 
     def reward(self, points: Float[Array, ""]) -> Float[Array, ""]:
         """The points, or their sign."""

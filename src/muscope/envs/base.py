@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 State = Any
@@ -120,6 +122,39 @@ class Stacked(Environment, Protocol):
     def observe_frames(self, frames: Array) -> Float[Array, "..."]:
         """The observation of the state whose last ``stack`` frames, oldest first, these are."""
         ...
+
+
+@runtime_checkable
+class PlaysOut(Environment, Protocol):
+    """An environment that follows given actions faster than step by step."""
+
+    def play_out(
+        self, state: State, actions: Int[Array, "H"], length: Int[Array, ""]
+    ) -> Float[Array, "H"]:
+        """What :func:`play_out` gives."""
+        ...
+
+
+def play_out(
+    environment: Environment, state: State, actions: Int[Array, "H"], length: Int[Array, ""]
+) -> Float[Array, "H"]:
+    """The rewards of the first ``length`` of ``actions`` from a state; 0 after them."""
+    if isinstance(environment, PlaysOut):
+        return environment.play_out(state, actions, length)
+    return step_out(environment, state, actions, length)
+
+
+def step_out(
+    environment: Environment, state: State, actions: Int[Array, "H"], length: Int[Array, ""]
+) -> Float[Array, "H"]:
+    """The same step by step, all actions taken."""
+
+    def step(state: State, action: Int[Array, ""]) -> tuple[State, Float[Array, ""]]:
+        moved = environment.step(state, action)
+        return moved.state, moved.reward
+
+    _, rewards = jax.lax.scan(step, state, actions)
+    return jnp.where(jnp.arange(actions.shape[0]) < length, rewards, 0.0)
 
 
 def training_view(environment: Environment) -> Environment:

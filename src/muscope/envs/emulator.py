@@ -6,13 +6,14 @@ read before a frame has been emulated, because the one that a restored emulator 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from muscope.envs.workers import HostStep
+from muscope.envs.workers import HostStep, Played
 from muscope.errors import ConfigError, nearest
 
 SEED = 0  # of the emulator's own random numbers, which nothing but its power-up uses
@@ -44,6 +45,8 @@ class EmulatorMaker:
     fire: bool = False
     """Press FIRE for a step when a game has begun and when a life is lost; see
     :attr:`muscope.envs.atari.AtariConfig.fire`."""
+    ends_with_a_life: bool = True
+    """A lost life ends the training view's episode."""
 
     def __call__(self) -> Emulator:
         return Emulator(self)
@@ -97,10 +100,32 @@ class Emulator:
         self._ale.restoreState(self._restored(snapshot))
         lives = self._ale.lives()
         screen, reward = self._play(self._actions[action])
-        if self._fire is not None and self._ale.lives() < lives and not self._ale.game_over():
+        if self._serves(lives):
             screen, more = self._play(self._fire)
             reward += more
         return self._here(screen, reward)
+
+    def play(self, snapshot: bytes, actions: Sequence[int], training: bool) -> list[Played]:
+        """Some actions, without looking at the screen; see
+        :class:`muscope.envs.workers.PlayingModel`.
+        """
+        ale, played = self._ale, []
+        ale.restoreState(self._restored(snapshot))
+        ends_with_a_life = training and self._maker.ends_with_a_life
+        for action in actions:
+            lives = ale.lives()
+            reward = self._act(self._actions[action])
+            if self._serves(lives):
+                reward += self._act(self._fire)
+            ended = ale.game_over() or (ends_with_a_life and ale.lives() < lives)
+            played.append(Played(ale.cloneState().serialize(), float(reward), bool(ended)))
+            if ended:
+                break
+        return played
+
+    def _serves(self, lives: int) -> bool:
+        """Whether FIRE is pressed now, after a step that began with so many lives."""
+        return self._fire is not None and self._ale.lives() < lives and not self._ale.game_over()
 
     def _play(self, action: Any) -> tuple[UInt8[np.ndarray, "height width channels"], float]:
         """One action for ``frame_skip`` frames, fewer if the game ends: the maximum of the last two
@@ -115,6 +140,15 @@ class Emulator:
             if over:
                 break
         return np.maximum(screens[0], screens[-1]), reward
+
+    def _act(self, action: Any) -> float:
+        """The points of :meth:`_play`."""
+        reward = 0.0
+        for _ in range(self._maker.frame_skip):
+            reward += self._ale.act(action)
+            if self._ale.game_over():
+                break
+        return reward
 
     def _screen(self) -> UInt8[np.ndarray, "height width channels"]:
         if self._maker.grey:

@@ -9,13 +9,14 @@ import pickle
 import random
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from muscope.envs.workers import HostStep
+from muscope.envs.workers import HostStep, Played
 from muscope.errors import ConfigError, nearest
 
 CONSTANT = ("spec", "action_space", "observation_space", "metadata", "_np_random_seed")
@@ -100,9 +101,25 @@ class Game:
 
     def go_on(self, action: int) -> HostStep:
         """One step from where the environment stands."""
+        observation, reward, over = self._advance(action)
+        return HostStep(self._snapshot(), self._view(observation), reward, over)
+
+    def play(self, snapshot: bytes, actions: Sequence[int], training: bool) -> list[Played]:
+        """Some actions; see :class:`muscope.envs.workers.PlayingModel`.  A snapshot takes longer
+        than most games' steps.
+        """
+        self._restore(snapshot)
+        played: list[Played] = []
+        for action in actions:
+            _, reward, over = self._advance(action)
+            played.append(Played(None, reward, over))
+            if over:
+                break
+        return played
+
+    def _advance(self, action: int) -> tuple[Any, float, bool]:
         observation, reward, terminated, truncated, _ = self._game.step(self._first_action + action)
-        over = bool(terminated or truncated)
-        return HostStep(self._snapshot(), self._view(observation), _scalar(reward), over)
+        return observation, _scalar(reward), bool(terminated or truncated)
 
     def _view(self, observation: Any) -> Float[np.ndarray, "size"]:
         if self._is_discrete:

@@ -27,10 +27,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from muscope.config.environment import HostConfig
-from muscope.envs.base import Resumed, Spec, Transition
+from muscope.envs.base import Resumed, Spec, Transition, step_out
 from muscope.envs.simulator import simulator
 from muscope.envs.trial import check_restores
-from muscope.envs.workers import HostStep, Maker, Work
+from muscope.envs.workers import HostStep, Maker, Playout, Work
 from muscope.errors import ConfigError, HostError
 from muscope.host_call import host_call
 
@@ -103,6 +103,7 @@ class HostEnvironment:
         self.spec = spec
         self.layout = layout
         self.simulator = simulator(maker, config)
+        self.simulator.playing = trial.playing
         self.in_training = False
 
     def seen(self, view: Any, memory: Any) -> Any:
@@ -128,6 +129,10 @@ class HostEnvironment:
 
         """
         return jnp.array(False)
+
+    ended_in_play = ended
+    """The ``ended`` that the model's own ``play`` knows, if it is one of
+    :class:`muscope.envs.workers.PlayingModel`; a subclass with another ``ended`` is stepped."""
 
     def reward(self, points: Float[Array, ""]) -> Float[Array, ""]:
         """The training view's reward for a step that scores ``points`` in the game."""
@@ -157,6 +162,28 @@ class HostEnvironment:
         moved = jax.tree.map(lambda old, new: jnp.where(state.terminated, old, new), state, moved)
         reward = jnp.where(state.terminated, 0.0, reward)
         return Transition(moved, reward, moved.terminated)
+
+    def play_out(
+        self, state: HostState, actions: Int[Array, "H"], length: Int[Array, ""]
+    ) -> Float[Array, "H"]:
+        """See :func:`muscope.envs.base.play_out`; in one go, if the model can."""
+        if not self._plays_in_one_go():
+            return step_out(self, state, actions, length)
+        points = host_call(
+            self._play_on_host,
+            jax.ShapeDtypeStruct(actions.shape, np.float32),
+            state.snapshot,
+            state.length,
+            jnp.asarray(actions, jnp.int32),
+            jnp.where(state.terminated, 0, length),
+        )
+        return jax.vmap(self.reward)(points) if self.in_training else points
+
+    def _plays_in_one_go(self) -> bool:
+        """Whether the model can, and a subclass's steps and ends are those it knows."""
+        kind = type(self)
+        same_end = not self.in_training or kind.ended is kind.ended_in_play
+        return self.simulator.playing and kind.step is HostEnvironment.step and same_end
 
     @staticmethod
     def _state(landed: _Landed, memory: Any, terminated: Bool[Array, ""]) -> HostState:
@@ -209,6 +236,30 @@ class HostEnvironment:
         lanes = np.flatnonzero(~terminated.ravel())
         work = [Work(rows[i, : length.flat[i]].tobytes(), int(action.flat[i])) for i in lanes]
         self._run(outputs, work, lanes)
+
+    def _play_on_host(
+        self,
+        points: np.ndarray,
+        snapshot: np.ndarray,
+        size: np.ndarray,
+        actions: np.ndarray,
+        length: np.ndarray,
+    ) -> None:
+        horizon = actions.shape[-1]
+        rows, chosen = snapshot.reshape(-1, snapshot.shape[-1]), actions.reshape(-1, horizon)
+        lanes = np.flatnonzero(length.ravel() > 0)
+        work = [
+            Playout(
+                rows[i, : size.flat[i]].tobytes(),
+                chosen[i, : length.flat[i]].tolist(),
+                self.in_training,
+            )
+            for i in lanes
+        ]
+        out = points.reshape(-1, horizon)
+        out[...] = 0
+        for lane, rewards in zip(lanes, self.simulator.play(work), strict=True):
+            out[lane, : len(rewards)] = rewards
 
     def _run(self, outputs: _Landed, work: list[Work], lanes: Sequence[int] | np.ndarray) -> None:
         """Do the work and write result i into lane ``lanes[i]``; other lanes become 0."""

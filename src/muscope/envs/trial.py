@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from muscope.envs.workers import HostModel, HostStep, Maker, Work, perform
+from muscope.envs.workers import (
+    HostModel,
+    HostStep,
+    Maker,
+    PlayingModel,
+    Playout,
+    Work,
+    perform,
+)
 from muscope.errors import ConfigError, MuscopeError
 
 GAMES = 4  # random games that are tried
@@ -26,6 +34,8 @@ class Trial(NamedTuple):
     """An initial state."""
     longest: int
     """Bytes of the longest snapshot."""
+    playing: bool
+    """It is a :class:`muscope.envs.workers.PlayingModel`."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -63,11 +73,13 @@ def check_restores(maker: Maker, name: str, num_actions: int, starts: int) -> Tr
 
 def _tried(maker: Maker, name: str, num_actions: int, starts: int) -> Trial:
     model, second = models(maker)
+    playing = isinstance(model, PlayingModel)
     rng = np.random.default_rng(0)
     seen: list[HostStep] = []
     for game in range(GAMES):
         start = int(rng.integers(starts)) if game else 0
         work = Work(None, start)
+        steps, actions = [], []
         for t in range(LENGTH + 1):
             elsewhere = seen[int(rng.integers(len(seen)))].snapshot if t % 2 else None
             other = Work(elsewhere, int(rng.integers(num_actions if t % 2 else starts)))
@@ -76,11 +88,29 @@ def _tried(maker: Maker, name: str, num_actions: int, starts: int) -> Trial:
             for again in (perform(model, work), perform(second, work)):
                 if different := differences(step, again):
                     raise ConfigError(_refusal(name, start, t, different))
+            steps.append(step)
             if step.over:
                 break
             seen.append(step)
-            work = Work(step.snapshot, int(rng.integers(num_actions)))
-    return Trial(seen[0], max(len(step.snapshot) for step in seen))
+            actions.append(int(rng.integers(num_actions)))
+            work = Work(step.snapshot, actions[-1])
+        if playing:
+            _check_play(model, name, steps, actions)
+    return Trial(seen[0], max(len(step.snapshot) for step in seen), playing)
+
+
+def _check_play(model: Any, name: str, steps: list[HostStep], actions: list[int]) -> None:
+    """Refuse a model whose own ``play`` gives other rewards than its steps."""
+    if steps[0].over:
+        return
+    wanted = [step.reward for step in steps[1:]]
+    given = perform(model, Playout(steps[0].snapshot, actions[: len(wanted)], training=False))
+    paid = [played.reward for played in given]
+    if paid != wanted:
+        raise ConfigError(
+            f"the model of '{name}' has a play that gives the rewards {paid} where its steps give "
+            f"{wanted}; mend it or leave it out."
+        )
 
 
 def differences(a: HostStep, b: HostStep) -> list[str]:

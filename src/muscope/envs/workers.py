@@ -67,6 +67,36 @@ Maker = Callable[[], HostModel]
 """Makes a worker's model; picklable by a module's name, as a frozen dataclass is."""
 
 
+class Played(NamedTuple):
+    """One of some given actions."""
+
+    snapshot: bytes | None
+    """Of the state that it has led to, if remembering that may save more than it costs."""
+    reward: float
+    ended: bool
+    """No action follows this one."""
+
+
+@runtime_checkable
+class PlayingModel(HostModel, Protocol):
+    """A simulator that follows given actions faster than step by step."""
+
+    def play(self, snapshot: bytes, actions: Sequence[int], training: bool) -> list[Played]:
+        """Some actions from a state that is not over, up to the end.
+
+        Args:
+            snapshot: of the state.
+            actions: in order.
+            training: end where the environment's training view ends too.
+
+        Returns:
+            What :meth:`step` would give, one after the other, until the game is over or no action
+            is left.
+
+        """
+        ...
+
+
 class Work(NamedTuple):
     """One reset or one step."""
 
@@ -76,8 +106,18 @@ class Work(NamedTuple):
     """The action, or the number of the initial state."""
 
 
-def perform(model: HostModel, work: Work) -> HostStep:
-    """Do one piece of work."""
+class Playout(NamedTuple):
+    """Some actions of a :class:`PlayingModel`."""
+
+    snapshot: bytes
+    actions: Sequence[int]
+    training: bool
+
+
+def perform(model: Any, work: Work | Playout) -> Any:
+    """Do one piece of work: a step's or reset's :class:`HostStep`, or given actions."""
+    if isinstance(work, Playout):
+        return model.play(*work)
     if work.snapshot is None:
         return model.reset(work.number)
     return model.step(work.snapshot, work.number)
@@ -172,7 +212,7 @@ class _Piece(NamedTuple):
     """Consecutive work for one worker."""
 
     first: int
-    work: Sequence[Work]
+    work: Sequence[Work | Playout]
     deaths: int = 0
 
 
@@ -202,7 +242,7 @@ class Pool:
         """Process numbers of the running workers."""
         return [worker.process.pid for worker in self._workers]
 
-    def map(self, work: Sequence[Work]) -> list[HostStep]:
+    def map(self, work: Sequence[Work | Playout]) -> list[Any]:
         """Results in the order of the work.
 
         Raises:
@@ -221,7 +261,7 @@ class Pool:
                 self._close()
                 raise
 
-    def _map_here(self, work: Sequence[Work]) -> list[HostStep]:
+    def _map_here(self, work: Sequence[Work | Playout]) -> list[Any]:
         try:
             if self._model is None:
                 self._model = self._maker()
@@ -230,7 +270,7 @@ class Pool:
         except Exception as error:
             raise HostError(f"a host simulator failed: {in_words(error)}") from error
 
-    def _map_there(self, work: Sequence[Work]) -> list[HostStep]:
+    def _map_there(self, work: Sequence[Work | Playout]) -> list[Any]:
         if not self._workers:
             self._workers = [_Worker(self._sent) for _ in range(self.count)]
             atexit.register(self.close)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from muscope.agent import Agent
 from muscope.config import SearchConfig
 from muscope.envs import Environment, State
+from muscope.envs.base import play_out
 from muscope.search import Parts, SearchResult, search
 
 Model = Literal["learned", "true"]
@@ -85,15 +86,22 @@ def random_actions(key: Key[Array, ""], horizon: int, count: int) -> Int[Array, 
 
 
 def rollout(
-    step: Step,
+    planner: Planner,
+    environment: Environment,
+    agent: Agent,
     place: Any,
     actions: Int[Array, "H"],
     length: Int[Array, ""],
     discount: float,
 ) -> Float[Array, ""]:
-    """The discounted reward of the first ``length`` of ``actions`` from a place."""
-    _, rewards = jax.lax.scan(step, place, actions)
+    """The discounted reward of the first ``length`` of ``actions`` from a place in the planner's
+    model.
+    """
     index = jnp.arange(actions.shape[0])
+    if planner.model == "true":
+        rewards = play_out(environment, place.state, actions, length)
+    else:
+        _, rewards = jax.lax.scan(model_step(planner, environment, agent), place, actions)
     return jnp.sum(jnp.where(index < length, rewards * discount**index, 0.0))
 
 
@@ -120,7 +128,8 @@ def planner_parts(
     def leaf(node: Node, depth, key):
         if planner.leaf == "rollout":
             actions = random_actions(key, planner.horizon, count)
-            return rollout(step, node.place, actions, planner.horizon - depth, discount)
+            length = planner.horizon - depth
+            return rollout(planner, environment, agent, node.place, actions, length, discount)
         value = agent.predict(latent(node.place)).value
         over = node.place.terminated if planner.model == "true" else jnp.array(False)
         return jnp.where(over, 0.0, value)

@@ -74,8 +74,10 @@ def paired_parts(environment: Environment, agent: Agent, horizon: int, discount:
     def trace(node: Node, depth, key) -> TrajectoryError:
         actions = random_actions(key, horizon, environment.spec.num_actions)
         pair, length = node.place, horizon - depth
-        v = rollout(true_step, pair.true, actions, length, discount)
-        v_hat = rollout(learned_step, pair.latent, actions, length, discount)
+        v, v_hat = (
+            rollout(planner, environment, agent, place, actions, length, discount)
+            for planner, place in ((true, pair.true), (learned, pair.latent))
+        )
         whole = pair.difference + pair.power * (v - v_hat)
         return TrajectoryError(jnp.abs(whole), jnp.abs(pair.difference))
 

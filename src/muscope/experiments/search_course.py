@@ -123,7 +123,7 @@ def in_pairs(roots: int, simulations: int, horizon: int) -> list[Work]:
     return [
         *searching(1, roots, (simulations,), rollout=horizon),
         Work("environment", simulations, roots),
-        Work("environment", simulations * horizon, roots),
+        Work("environment", simulations * horizon, roots, given=True),
         Work("model", simulations * horizon, roots),
     ]
 

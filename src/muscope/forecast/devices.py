@@ -114,7 +114,7 @@ def _rates(
         kind: Compiling(TRACING * _told(size.equations), COMPILING * _told(size.equations))
         for kind, size in of_kind.items()
     }
-    return Rates(told, rates, first, devices, host is not None, in_turn)
+    return Rates(told, rates, first, devices, host is not None, in_turn=in_turn)
 
 
 def _told(equations: int) -> float:

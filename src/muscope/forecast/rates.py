@@ -45,6 +45,9 @@ class Rates:
     on_host: bool = False
     """Environments are simulated on the host: their seconds are the whole machine's, whichever
     device asks."""
+    given: float = 1.0
+    """The share of a step's time on the host that one of given actions takes, those after an end
+    counted as if they were taken."""
     in_turn: bool = False
     """A device runs its agents one after the other."""
     longest_random: int = 0
@@ -67,7 +70,7 @@ class Rates:
         share = min(moves, work.played) / work.played if moves and work.played else 1.0
         lane = rate.lane * (work.nodes or 1)
         if self.on_host and work.kind in ("environment", "reset"):
-            return share * work.amount * agents * lane
+            return share * work.amount * agents * lane * (self.given if work.given else 1.0)
         each = -(-agents // self.devices)
         turns, together = (each, 1) if self.in_turn else (1, each)
         return share * work.calls * turns * (rate.call + work.lanes * together * lane)
