@@ -28,7 +28,7 @@ FLOORS = (
     ("examination", "jobs"),
     ("cluster",),
     ("doors", "flags", "stages"),
-    ("comparing",),
+    ("comparing", "looking"),
     ("sweeps",),
     ("__init__", "cli"),
     ("__main__",),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
     from muscope.examination import examine
+    from muscope.looking import look
     from muscope.presets import preset
     from muscope.reporting.notebook import chart, frame
     from muscope.stages import (
@@ -60,6 +61,7 @@ _HOMES = {
     "frame": "reporting.notebook",
     "from_dict": "config",
     "judge": "stages",
+    "look": "looking",
     "merge": "stages",
     "open_run": "stages",
     "plan": "stages",

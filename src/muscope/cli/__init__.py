@@ -1,5 +1,5 @@
 """The command line: ``muscope plan | study | sweep | train | merge | job | evaluate | examine |
-claims | compare | report | film``.
+claims | compare | report | film | look``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SUMMARY = """A microscope for the models that MuZero learns.
   muscope compare RUN...   runs, or a sweep's, side by side: differences with intervals
   muscope report RUN...    the third: tables to figures, claims and report.html
   muscope film RUN         one episode of an agent as a GIF, and what its model believed of it
+  muscope look RUN         one state: the search's tree beside the truth
 
 Stages meet in the run's directory, and each skips what is already there.
 Try:  muscope study cart-pole
@@ -57,6 +58,7 @@ def _dispatch(arguments: list[str]) -> None:
         "compare": runs.compare,
         "report": runs.report,
         "film": runs.film,
+        "look": runs.look,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         known = ", ".join(envs.names())

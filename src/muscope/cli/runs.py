@@ -1,5 +1,5 @@
 """Commands about runs and agents that are there: ``merge``, ``job``, ``evaluate``, ``examine``,
-``claims``, ``compare``, ``report`` and ``film``.
+``claims``, ``compare``, ``report``, ``film`` and ``look``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Annotated
 
 import tyro
 
-from muscope import comparing, doors, examination, flags, stages
+from muscope import comparing, doors, examination, flags, looking, stages
 from muscope.claims import as_text
 from muscope.cli.arguments import experiments, names, take, value_of
 from muscope.config import EvaluateConfig, Settings, to_dict
-from muscope.config.base import Seed, Step, within
+from muscope.config.base import Count, Seed, Step, Whole, within
 from muscope.errors import ConfigError
 
 
@@ -244,3 +244,36 @@ def film(arguments: list[str]) -> None:
     )
     if path is not None:
         print(stages.film(path, options.agent, options.step, options.out, options.seed))
+
+
+@dataclass(frozen=True)
+class _LookOptions(Settings):
+    """Options of look."""
+
+    agent: Annotated[int, *within(0, 9_999)] = 0
+    """Which of the run's agents plays."""
+    step: Step | None = None
+    """Its training step; the last checkpoint by default."""
+    episode: Seed = 0
+    """A film's seed: the episode that 'muscope film' shows."""
+    move: Whole = 0
+    """Of the episode, from 0."""
+    returns: Count = 16
+    """Episodes that tell a true return."""
+    out: Path | None = None
+    """The page; by default in RUN/look/."""
+
+
+def look(arguments: list[str]) -> None:
+    """One state of an agent."""
+    path, rest = take(arguments, "look", "RUN", "runs/cart-pole-quick-seed0")
+    options = flags.read(
+        _LookOptions,
+        rest,
+        prog=f"muscope look {path or 'RUN'}",
+        description="Look at one state of an agent: its search's tree, and beside every node what "
+        "is true; what each planner would do, and what that is worth.",
+    )
+    if path is not None:
+        given = dataclasses.asdict(options)
+        print(looking.look(path, **given))

@@ -96,6 +96,7 @@ class Atari(HostEnvironment):
             options.ends_with_a_life,
         )
         emulator: Any = models(maker)[0]
+        self._maker = maker
         first = emulator.reset(0)
         height, width, self._channels = first.view.screen.shape
         self.stack, size = options.stack, options.frame_size
@@ -126,6 +127,12 @@ class Atari(HostEnvironment):
     def observe(self, state: HostState) -> Float[Array, "size size stack_channels"]:
         """The last frames in [0, 1], channels last, oldest first."""
         return _scaled(state.memory.frames)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """ALE's names of the buttons."""
+        emulator: Any = models(self._maker)[0]
+        return emulator.action_names
 
     def training(self) -> Atari:
         """As agents learn it: ended by a lost life, rewards clipped, if the options say so."""

@@ -12,6 +12,7 @@ Rules every environment obeys
 * There is no time limit in the dynamics.  ``spec.time_limit`` is applied by the code
   that runs episodes (:mod:`muscope.envs.episode`) and is a truncation.
 * Functions take one state and are traceable; callers use ``jax.vmap``.
+* If there is an ``action_names``, pages call the actions by them.
 
 An environment that lives on the host (an emulator) obeys the same contract: its state
 holds the emulator's serialised snapshot, and ``step`` is a pure callback (see

@@ -39,6 +39,7 @@ class CartPole:
     """The Cart Pole MDP; see :class:`muscope.envs.base.Environment`."""
 
     spec = Spec(name="cart-pole", num_actions=2, observation_shape=(4,), time_limit=500)
+    action_names = ("left", "right")
 
     def reset(self, key: Key[Array, ""]) -> CartPoleState:
         physics = jax.random.uniform(key, (4,), minval=-RESET_RANGE, maxval=RESET_RANGE)

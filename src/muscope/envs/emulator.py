@@ -57,6 +57,7 @@ class Emulator:
 
     Attributes:
         num_actions: size of the game's minimal action set.
+        action_names: of its buttons.
 
     """
 
@@ -80,6 +81,7 @@ class Emulator:
         self._ale.loadROM(str(roms.get_rom_path(maker.game)))
         self._actions = self._ale.getMinimalActionSet()
         self.num_actions = len(self._actions)
+        self.action_names = tuple(action.name.lower() for action in self._actions)
         fires = maker.fire and ale_py.Action.FIRE in self._actions
         self._fire = ale_py.Action.FIRE if fires else None
         # The emulator's own reset depends on what was played before; this does not.

@@ -65,6 +65,8 @@ class LunarLander:
     """The Lunar Lander MDP; see :class:`muscope.envs.base.Environment`."""
 
     Options = LunarLanderOptions
+    action_names = ("none", "left", "main", "right")
+    """By the engine that fires."""
 
     def __init__(self, options: LunarLanderOptions | None = None):
         self.options = options = options or LunarLanderOptions()
