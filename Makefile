@@ -6,7 +6,7 @@ PRESET ?= quick
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: study install test browser check lint types docs format benchmarks clean
+.PHONY: study install test browser check lint types docs site format benchmarks clean
 
 # Extras of pyproject.toml: those that ENV needs, and those asked for, as in EXTRAS="torch".
 EXTRAS ?=
@@ -40,6 +40,9 @@ types: $(VENV)/.dev
 
 docs: $(VENV)/.dev  ## Public names are documented, links lead somewhere, the README's code runs
 	$(BIN)/python -m pytest tests/test_docs.py
+
+site: $(VENV)/.dev  ## The documentation as a site, in build/site
+	$(BIN)/python -m sphinx -q -W -b html docs build/site
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -1,11 +1,13 @@
 """The documents are true: names are documented, links lead somewhere, the README's code runs."""
 
 import inspect
+import os
 import pkgutil
 import re
 import runpy
 import shutil
 import subprocess
+import sys
 import tomllib
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -153,6 +155,40 @@ def test_the_readmes_python_runs(tiny, tmp_path, monkeypatch, capsys):
     code = re.sub(r"step=\d+", "step=8", code)
     exec(compile(code, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_the_tutorials_listings_run(module_tiny, tmp_path):
+    """On a run of seconds; what a listing prints replaces what stands below it."""
+    path = tmp_path / "run"
+    muscope.study(module_tiny, path)
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    page = page.replace("runs/cart-pole-quick-seed0", str(path)).replace("range(30)", "range(3)")
+    page = page.replace("move=30", "move=3").replace('"horizon") == 10', '"horizon") == 3')
+    filled = runpy.run_path(str(ROOT / "docs" / "fill_in.py"))["filled"](page)
+    assert filled.count("```python") == page.count("```python") == filled.count("```text")
+    for said in (
+        "x, x', angle",
+        "visits",
+        "predicted",
+        "| v - v_hat | =",
+        "'average_reward_error'",
+    ):
+        assert said in filled
+    assert "look/agent0-step24-episode0-move3.html" in filled
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("myst_parser")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", ROOT / "docs", tmp_path]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    for page in ("index", "tutorial", "reference", "benchmarks"):
+        assert (tmp_path / f"{page}.html").exists()
+    reference = (tmp_path / "reference.html").read_text()
+    for name in muscope.__all__:
+        constant = isinstance(getattr(muscope, name), str)
+        assert constant or f"muscope.{name}" in reference, name
 
 
 def test_the_version_is_in_one_place_per_file():
