@@ -215,6 +215,38 @@ def test_everybody_can_read_it(run, width, dark):
         assert visit.said == []
 
 
+def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tmp_path, module_tiny):
+    run = muscope.study(module_tiny, tmp_path / "run", ["figure2", "decisions"])
+    paths = muscope.look_at_chosen(run, returns=3)
+    assert [path.stem for path in paths] == [
+        "typical-model-error",
+        "worst-model-error",
+        "costliest-decision",
+    ]
+    rows = run.table("decisions").to_pylist()
+    own = [r for r in rows if (r["model"], r["prior"]) == ("learned", "policy")]
+    worst = max(own, key=lambda row: row["model_error"])
+    text = paths[1].read_text()
+    assert f"agent {worst['agent']} at step 8: state {worst['state']} of decisions" in text
+    costly = max(own, key=lambda row: row["best"] - row["improvement"])
+    text = paths[2].read_text()
+    assert f"agent {costly['agent']} at step 8: state {costly['state']} of decisions" in text
+    muscope.report(run)
+    report = run.report_path.read_text()
+    assert report.count("<iframe") == 3
+    with chromium() as browser, opened(browser, run.report_path) as visit:
+        visit.page.locator(".state summary").nth(1).click()
+        frame = visit.page.frame_locator(".state iframe").nth(1)
+        frame.locator("g.node").nth(2).click()
+        assert frame.locator("#picked").inner_text().startswith("node ")
+        assert visit.said == []
+
+
+def test_without_decisions_nothing_can_be_chosen(run):
+    with pytest.raises(muscope.RunError, match="has no table decisions to choose from"):
+        muscope.look_at_chosen(run)
+
+
 def test_a_move_beyond_the_end_and_an_agent_that_is_not_there_are_refused(run):
     with pytest.raises(ConfigError, match=r"episode 0 of agent 0 has \d+ moves; --move must lie"):
         muscope.look(run, move=499)

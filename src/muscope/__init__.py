@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
     from muscope.examination import examine
-    from muscope.looking import look
+    from muscope.looking import look, look_at_chosen
     from muscope.presets import preset
     from muscope.reporting.notebook import chart, frame
     from muscope.stages import (
@@ -62,6 +62,7 @@ _HOMES = {
     "from_dict": "config",
     "judge": "stages",
     "look": "looking",
+    "look_at_chosen": "looking",
     "merge": "stages",
     "open_run": "stages",
     "plan": "stages",

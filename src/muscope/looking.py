@@ -1,18 +1,28 @@
-"""A run's agent looked at closely, one state of it at a time."""
+"""A run's agents looked at closely, one state at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from muscope import runtime
+import jax
+import numpy as np
+
+from muscope import runtime, statistics
+from muscope.config import EvaluateConfig
 from muscope.config.base import from_dict
+from muscope.errors import RunError
 from muscope.evaluation.one_state import Closeness
+from muscope.experiments import plans as asking
+from muscope.experiments import registry
 from muscope.experiments.decisions import Deciding
-from muscope.experiments.lab import Lab
+from muscope.experiments.lab import Lab, groups
 from muscope.host_call import host_errors
 from muscope.memory import said_if_short
 from muscope.reporting import one_state
-from muscope.stages import open_run
+from muscope.stages import StudyRun, open_run
+from muscope.storage import tables
 from muscope.storage.run import Run
 
 
@@ -38,7 +48,7 @@ def look(
         episode: a film's ``seed``: the episode that :func:`muscope.film` shows.
         move: of the episode, from 0.
         returns: episodes that tell a true return.
-        out: the page; by default in the run's folder ``look``.
+        out: the page; by default in the run's folder ``look``, whose pages its report shows.
 
     Raises:
         ConfigError: the episode is over before that move.
@@ -48,11 +58,97 @@ def look(
     runtime.start()
     opened = open_run(run.path if isinstance(run, Run) else run)
     whom = opened.agent(agent, step)
-    given = from_dict(dict(opened.config.experiments.get("decisions", {})), Deciding)
-    closeness = Closeness(given.simulations, given.horizon, returns, given.q_horizon)
-    scope = Lab(opened.subject, opened.config.evaluate).scope
-    place = one_state.Place(episode, move)
+    found = one_state.of_episode(whom, episode, move)
     name = f"agent{agent}-step{whom.step}-episode{episode}-move{move}.html"
-    path = opened.path / "look" / name if out is None else Path(out)
-    one_state.write(one_state.look(whom, scope, place, closeness), path)
+    path = opened.look_path / name if out is None else Path(out)
+    scope = Lab(opened.subject, opened.config.evaluate).scope
+    one_state.write(one_state.look(whom, scope, found, _closeness(opened, returns)), path)
     return path
+
+
+@said_if_short("looking", "lower --returns")
+@host_errors()
+def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
+    """Look at three of the states that ``decisions`` has at its last checkpoint: one of typical
+    model error, the one where the model is most wrong, and the one where the learned model's
+    planner, guided by the prior, gives most away.
+
+    Args:
+        run: with a table ``decisions``.
+        returns: episodes that tell a true return.
+
+    Returns:
+        The pages, in the run's folder ``look``.
+
+    Raises:
+        RunError: there is no such table, or it was made of other agents.
+
+    """
+    runtime.start()
+    opened = open_run(run.path if isinstance(run, Run) else run)
+    asked = asking.asked(opened, registry.get("decisions"))
+    if asked is None:
+        raise RunError(
+            f"{opened.path} has no table decisions to choose from; 'muscope evaluate "
+            f"{opened.path} --figures decisions' makes it."
+        )
+    lab = Lab(opened.subject, from_dict(asked.evaluate, EvaluateConfig, "evaluate"))
+    paths = []
+    for choice in _choices(opened):
+        whom = opened.agent(choice.agent, choice.step)
+        states = _on_policy(lab, choice)
+        words = f"state {choice.state} of decisions: {choice.why}"
+        found = one_state.Found(states, words, None, (choice.agent, choice.state))
+        path = opened.look_path / f"{choice.why.replace(' ', '-')}.html"
+        one_state.write(one_state.look(whom, lab.scope, found, _closeness(opened, returns)), path)
+        paths.append(path)
+    return paths
+
+
+class _Choice(NamedTuple):
+    """A row of decisions."""
+
+    why: str
+    agent: int
+    step: int
+    state: int
+
+
+def _choices(run: StudyRun) -> Iterator[_Choice]:
+    """Of the learned model's planner under the policy prior; agents that diverged are left out."""
+    table = tables.read(run.table_path("decisions"))
+    step = max(statistics.values(table, "step"))
+    rows = statistics.rows(table, step=step, model="learned", prior="policy")
+    error, improvement, best = (
+        np.asarray(rows[name].to_numpy(zero_copy_only=False), float)
+        for name in ("model_error", "improvement", "best")
+    )
+    distance = np.abs(error - np.nanmedian(error))
+    for why, score in (
+        ("typical model error", -distance),
+        ("worst model error", error),
+        ("costliest decision", best - improvement),
+    ):
+        row = int(np.nanargmax(score))
+        agent, state = (rows[name][row].as_py() for name in ("agent", "state"))
+        yield _Choice(why, agent, step, state)
+
+
+def _on_policy(lab: Lab, choice: _Choice) -> object:
+    """The state, found as the experiment found it: by the same program for the same agents."""
+    evaluate, subject = lab.evaluate, lab.subject
+    group, size = next(
+        (group.agents, group.size)
+        for group in groups(subject.blocks, evaluate.agents_at_once)
+        if choice.agent in group.agents
+    )
+    filled = [*group, *[group[-1]] * (size - len(group))]
+    states = lab.bench(filled).on_policy(choice.step).states
+    at = group.index(choice.agent)
+    return jax.tree.map(lambda x: x[at, choice.state], states)
+
+
+def _closeness(run: StudyRun, returns: int) -> Closeness:
+    """As the run's decisions are asked for."""
+    given = from_dict(dict(run.config.experiments.get("decisions", {})), Deciding)
+    return Closeness(given.simulations, given.horizon, returns, given.q_horizon)

@@ -262,6 +262,9 @@ class _LookOptions(Settings):
     """Episodes that tell a true return."""
     out: Path | None = None
     """The page; by default in RUN/look/."""
+    chosen: bool = False
+    """Look at three of the states of decisions instead: one of typical model error, that of the
+    worst, and the costliest decision."""
 
 
 def look(arguments: list[str]) -> None:
@@ -275,5 +278,17 @@ def look(arguments: list[str]) -> None:
         "is true; what each planner would do, and what that is worth.",
     )
     if path is not None:
-        given = dataclasses.asdict(options)
-        print(looking.look(path, **given))
+        if options.chosen:
+            print(*looking.look_at_chosen(path, options.returns), sep="\n")
+            return
+        print(
+            looking.look(
+                path,
+                options.agent,
+                options.step,
+                options.episode,
+                options.move,
+                options.returns,
+                options.out,
+            )
+        )

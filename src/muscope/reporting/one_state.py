@@ -45,52 +45,59 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-class Place(NamedTuple):
-    """Where a state is found."""
+class Found(NamedTuple):
+    """A state, and where it was found."""
 
-    seed: int
-    """Of the episode, as of a film's."""
-    move: int
+    state: Any
+    words: str
+    """Where, for people."""
+    taken: int | None
+    """The action that the episode took there, if it is of an episode."""
+    seed: tuple[int, int]
+    """Of the random numbers with which it is looked at."""
 
 
 class Looked(NamedTuple):
     """One state of an agent, looked at."""
 
     agent: TrainedAgent
-    place: Place
-    state: Any
-    taken: int
-    """The action that the episode took there."""
+    found: Found
     seen: Seen
     closeness: Closeness
 
 
-def look(agent: TrainedAgent, scope: Scope, place: Place, closeness: Closeness) -> Looked:
-    """Look at one state of an episode of pi_MuZero.
-
-    Args:
-        agent: who plays.
-        scope: of a lab of the agent's subject.
-        place: the episode and the move.
-        closeness: how closely.
+def of_episode(agent: TrainedAgent, seed: int, move: int) -> Found:
+    """A state of the episode that a film with this seed shows.
 
     Raises:
         ConfigError: the episode is over before that move.
 
     """
-    shown = episode(agent, place.seed)
-    if place.move >= len(shown.action):
+    shown = episode(agent, seed)
+    if move >= len(shown.action):
         raise ConfigError(
-            f"episode {place.seed} of agent {agent.index} has {len(shown.action)} moves; --move "
+            f"episode {seed} of agent {agent.index} has {len(shown.action)} moves; --move "
             f"must lie in 0..{len(shown.action) - 1}."
         )
-    state = jax.tree.map(lambda x: jnp.asarray(x[place.move]), shown.states)
-    key = jax.random.fold_in(jax.random.key(place.seed), place.move)
+    state = jax.tree.map(lambda x: jnp.asarray(x[move]), shown.states)
+    return Found(state, f"episode {seed}, move {move}", int(shown.action[move]), (seed, move))
+
+
+def look(agent: TrainedAgent, scope: Scope, found: Found, closeness: Closeness) -> Looked:
+    """Look at one state.
+
+    Args:
+        agent: whose decision it is.
+        scope: of a lab of the agent's subject.
+        found: the state.
+        closeness: how closely.
+
+    """
+    key = jax.random.fold_in(jax.random.key(found.seed[0]), found.seed[1])
     line = min(LINE, scope.search.simulations + 1)
-    seen = jax.device_get(
-        _see(scope, closeness, line)(agent.network, state, key, agent.temperature)
-    )
-    return Looked(agent, place, state, int(shown.action[place.move]), seen, closeness)
+    program = _see(scope, closeness, line)
+    seen = jax.device_get(program(agent.network, found.state, key, agent.temperature))
+    return Looked(agent, found, seen, closeness)
 
 
 def _see(scope: Scope, closeness: Closeness, line: int) -> Any:
@@ -165,7 +172,7 @@ def choices_of(looked: Looked) -> list[dict[str, Any]]:
             "planned": [int(each[action]) for each in planned],
             "true": float(q[action]),
             "true_error": float(error[action]),
-            "taken": action == looked.taken,
+            "taken": action == looked.found.taken,
         }
         for action in range(len(q))
     ]
@@ -205,13 +212,13 @@ def write(looked: Looked, path: Path) -> None:
         environment=agent.environment.spec.name,
         agent=agent.index,
         step=agent.step,
-        place=looked.place,
+        where=looked.found.words,
         closeness=looked.closeness,
         discount=agent.subject.discount,
         picture=_picture(looked),
         observation=_observation(looked),
         names=names,
-        taken=looked.taken,
+        taken=looked.found.taken,
         search_value=float(seen.search_value),
         choices=choices_of(looked),
         planners=[f"{model} model, {prior} prior" for model, prior in PLANNERS],
@@ -241,7 +248,7 @@ def _picture(looked: Looked) -> str:
         figure = Figure(figsize=(3.2, 2.6), dpi=110, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        draw(axes, looked.state, looked.taken)
+        draw(axes, looked.found.state, _shown_action(looked))
         axes.set_xticks([])
         axes.set_yticks([])
         buffer = io.BytesIO()
@@ -249,9 +256,16 @@ def _picture(looked: Looked) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def _shown_action(looked: Looked) -> int:
+    """The action that was taken, or the one that the own search would take."""
+    if looked.found.taken is not None:
+        return looked.found.taken
+    return int(np.argmax(np.asarray(looked.seen.tree.visits)[0]))
+
+
 def _observation(looked: Looked) -> list[float]:
     """What the agent sees, if it is a few numbers."""
-    seen = np.asarray(looked.agent.environment.observe(looked.state))
+    seen = np.asarray(looked.agent.environment.observe(looked.found.state))
     return seen.tolist() if seen.ndim == 1 and seen.size <= 16 else []
 
 

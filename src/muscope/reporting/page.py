@@ -5,6 +5,7 @@ It needs a folder's tables and nothing else: no agents, no environment.
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 from collections import Counter
@@ -148,6 +149,8 @@ class Shown(NamedTuple):
     training: dict[str, str]
     damaged_lines: int
     film: player.Film | None
+    states: list[tuple[str, str]]
+    """Pages about single states: what each is of, and the page."""
     strange: list[str]
     settings: list[tuple[str, Any]]
     made_by: dict[str, str]
@@ -259,11 +262,24 @@ def _shown(folder: Folder, key: str) -> tuple[Shown, list[str]]:
         training=_training(logs, json.loads(settings["config"])),
         damaged_lines=sum(log.damaged for log in logs),
         film=film,
+        states=_states(folder),
         strange=[*strange, *failed],
         settings=_settings(folder, made),
         made_by=origin.made_by,
         devices=" and ".join(sorted(devices)),
     ), failed
+
+
+def _states(folder: Folder) -> list[tuple[str, str]]:
+    """The pages that ``muscope look`` has written into the folder."""
+    pages = [path.read_text() for path in sorted(folder.look_path.glob("*.html"))]
+    return [(_title(page), page) for page in pages]
+
+
+def _title(page: str) -> str:
+    """What a page calls itself."""
+    _, _, rest = page.partition("<title>")
+    return html.unescape(rest.partition("</title>")[0])
 
 
 def _date(folder: Folder, made: Sequence[Experiment]) -> str:

@@ -4,6 +4,7 @@ cells/figure2/step-00000500-agent-000.parquet   finished pieces of an experiment
 tables/figure2.parquet         tidy tables
 figures/figure2.{png,svg,pdf}
 film.gif                       an episode, and what the model believed of it
+look/*.html                    single states, looked at closely
 report.html
 
 A run's directory (:mod:`muscope.storage.run`) has its training beside these.
@@ -73,6 +74,11 @@ class Folder:
         may be writing the rest.
         """
         return list(self.path.rglob(".*.tmp"))
+
+    @property
+    def look_path(self) -> Path:
+        """Of pages about single states."""
+        return self.path / "look"
 
     @property
     def report_path(self) -> Path:
