@@ -8,7 +8,7 @@ from browser import chromium, opened
 from tabular import NEXT, REWARD, TERMINAL, TabularMDP, TabularState, perfect_agent
 
 import muscope
-from muscope import cli
+from muscope import cli, runtime
 from muscope.config import SearchConfig
 from muscope.errors import ConfigError
 from muscope.evaluation.decisions import action_values
@@ -240,6 +240,21 @@ def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tmp_path, 
         frame.locator("g.node").nth(2).click()
         assert frame.locator("#picked").inner_text().startswith("node ")
         assert visit.said == []
+
+
+def test_states_of_another_number_of_devices_are_refused(tmp_path, module_tiny, monkeypatch):
+    run = muscope.study(module_tiny, tmp_path / "run", ["decisions"])
+    monkeypatch.setattr(runtime, "devices", lambda: "7 cpu")
+    with pytest.raises(muscope.RunError, match="was made on 2 cpu, and here are 7 cpu"):
+        muscope.look_at_chosen(run)
+
+
+def test_as_many_names_as_actions_or_none():
+    environment = TabularMDP()
+    assert one_state.action_names(environment) == ["0", "1"]
+    environment.action_names = ("up", "down", "beside")
+    with pytest.raises(ConfigError, match="has 2 actions and 3 action_names"):
+        one_state.action_names(environment)
 
 
 def test_without_decisions_nothing_can_be_chosen(run):

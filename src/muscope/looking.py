@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from muscope.experiments.lab import Lab, groups
 from muscope.host_call import host_errors
 from muscope.memory import said_if_short
 from muscope.reporting import one_state
-from muscope.stages import StudyRun, open_run
+from muscope.stages import StudyRun, open_run, refuse_stale
 from muscope.storage import tables
 from muscope.storage.run import Run
 
@@ -62,7 +62,12 @@ def look(
     name = f"agent{agent}-step{whom.step}-episode{episode}-move{move}.html"
     path = opened.look_path / name if out is None else Path(out)
     scope = Lab(opened.subject, opened.config.evaluate).scope
-    one_state.write(one_state.look(whom, scope, found, _closeness(opened, returns)), path)
+    one_state.write(
+        one_state.look(
+            whom, scope, found, _closeness(opened.config.experiments.get("decisions", {}), returns)
+        ),
+        path,
+    )
     return path
 
 
@@ -81,7 +86,8 @@ def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
         The pages, in the run's folder ``look``.
 
     Raises:
-        RunError: there is no such table, or it was made of other agents.
+        RunError: there is no such table, it was made of other agents or on another number of
+            devices, or all agents have diverged.
 
     """
     runtime.start()
@@ -92,6 +98,14 @@ def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
             f"{opened.path} has no table decisions to choose from; 'muscope evaluate "
             f"{opened.path} --figures decisions' makes it."
         )
+    refuse_stale(opened)
+    devices = tables.told(opened.table_path("decisions")).get("devices", "")
+    if devices not in ("", runtime.devices()):
+        raise RunError(
+            f"{opened.table_path('decisions')} was made on {devices}, and here are "
+            f"{runtime.devices()}, where its states may be others; set JAX_NUM_CPU_DEVICES to that "
+            "number, or delete the table and run 'muscope evaluate' again."
+        )
     lab = Lab(opened.subject, from_dict(asked.evaluate, EvaluateConfig, "evaluate"))
     paths = []
     for choice in _choices(opened):
@@ -100,7 +114,9 @@ def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
         words = f"state {choice.state} of decisions: {choice.why}"
         found = one_state.Found(states, words, None, (choice.agent, choice.state))
         path = opened.look_path / f"{choice.why.replace(' ', '-')}.html"
-        one_state.write(one_state.look(whom, lab.scope, found, _closeness(opened, returns)), path)
+        one_state.write(
+            one_state.look(whom, lab.scope, found, _closeness(asked.settings, returns)), path
+        )
         paths.append(path)
     return paths
 
@@ -123,6 +139,8 @@ def _choices(run: StudyRun) -> Iterator[_Choice]:
         np.asarray(rows[name].to_numpy(zero_copy_only=False), float)
         for name in ("model_error", "improvement", "best")
     )
+    if np.all(np.isnan(error)):
+        raise RunError(f"{run.path}: all agents had diverged at step {step}; nothing to look at.")
     distance = np.abs(error - np.nanmedian(error))
     for why, score in (
         ("typical model error", -distance),
@@ -148,7 +166,7 @@ def _on_policy(lab: Lab, choice: _Choice) -> object:
     return jax.tree.map(lambda x: x[at, choice.state], states)
 
 
-def _closeness(run: StudyRun, returns: int) -> Closeness:
-    """As the run's decisions are asked for."""
-    given = from_dict(dict(run.config.experiments.get("decisions", {})), Deciding)
+def _closeness(decisions: Mapping[str, Any], returns: int) -> Closeness:
+    """As decisions are asked for."""
+    given = from_dict(dict(decisions), Deciding)
     return Closeness(given.simulations, given.horizon, returns, given.q_horizon)

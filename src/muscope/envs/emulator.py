@@ -130,25 +130,22 @@ class Emulator:
         return self._fire is not None and self._ale.lives() < lives and not self._ale.game_over()
 
     def _play(self, action: Any) -> tuple[UInt8[np.ndarray, "height width channels"], float]:
-        """One action for ``frame_skip`` frames, fewer if the game ends: the maximum of the last two
-        screens, and the points.
+        """One action: the maximum of its last two screens, and the points."""
+        screens: list[Any] = []
+        reward = self._act(action, screens)
+        return np.maximum(screens[0], screens[-1]), reward
+
+    def _act(self, action: Any, screens: list[Any] | None = None) -> float:
+        """The points of one action for ``frame_skip`` frames, fewer if the game ends; the screens
+        of the last two go into a list, if there is one.
         """
-        reward, screens = 0.0, []
+        reward = 0.0
         for frame in range(self._maker.frame_skip):
             reward += self._ale.act(action)
             over = self._ale.game_over()
-            if over or frame >= self._maker.frame_skip - 2:
+            if screens is not None and (over or frame >= self._maker.frame_skip - 2):
                 screens.append(self._screen())
             if over:
-                break
-        return np.maximum(screens[0], screens[-1]), reward
-
-    def _act(self, action: Any) -> float:
-        """The points of :meth:`_play`."""
-        reward = 0.0
-        for _ in range(self._maker.frame_skip):
-            reward += self._ale.act(action)
-            if self._ale.game_over():
                 break
         return reward
 

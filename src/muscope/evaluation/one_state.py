@@ -15,7 +15,8 @@ from muscope.config import SearchConfig
 from muscope.envs import Environment, State
 from muscope.evaluation.decisions import action_values
 from muscope.evaluation.planners import MODELS, Planner, doubled, plan
-from muscope.evaluation.play import muzero_policy, prior_logits
+from muscope.evaluation.play import muzero_behaviour, prior_logits
+from muscope.evaluation.value_error import follow, values
 from muscope.search import Tree, learned_parts, search
 
 
@@ -140,19 +141,9 @@ def returns_of(
     steps: int,
 ) -> Float[Array, "L R"]:
     """Discounted returns of pi_MuZero from states [L, ...], R episodes of at most so many steps."""
-    policy = muzero_policy(environment, agent, config, discount, temperature)
-    lanes = jax.tree.leaves(states)[0].shape[0]
-    states = jax.tree.map(lambda x: jnp.repeat(x, episodes, axis=0), states)
-
-    def step(carry, inputs):
-        states, total = carry
-        key, power = inputs
-        moved = jax.vmap(environment.step)(states, policy(states, key))
-        return (moved.state, total + power * moved.reward), None
-
-    inputs = (jax.random.split(key, steps), discount ** jnp.arange(steps))
-    total = jax.lax.scan(step, (states, jnp.zeros(lanes * episodes)), inputs)[0][1]
-    return total.reshape(lanes, episodes)
+    behaviour = muzero_behaviour(environment, agent, config, discount, temperature)
+    followed = follow(environment, behaviour, states, episodes, steps, key)
+    return values(followed.path.reward, discount)[..., -1]
 
 
 def see(

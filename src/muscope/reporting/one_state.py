@@ -234,9 +234,20 @@ def write(looked: Looked, path: Path) -> None:
 
 
 def action_names(environment: Environment) -> list[str]:
-    """What actions are called, if the environment has ``action_names``; their numbers if not."""
+    """What actions are called, if the environment has ``action_names``; their numbers if not.
+
+    Raises:
+        ConfigError: it has not as many names as actions.
+
+    """
     count = environment.spec.num_actions
-    return [*map(str, getattr(environment, "action_names", range(count)))]
+    names = [*map(str, getattr(environment, "action_names", range(count)))]
+    if len(names) != count:
+        raise ConfigError(
+            f"environment '{environment.spec.name}' has {count} actions and {len(names)} "
+            "action_names; give each action one, or leave them out."
+        )
+    return names
 
 
 def _picture(looked: Looked) -> str:
