@@ -88,11 +88,21 @@ def test_p_values_are_corrected_as_holm_does_by_hand():
 
 
 def test_verdicts():
-    assert verdict(1.0, 0.049) == "holds"
-    assert verdict(-1.0, 0.001) == "does not hold"
-    assert verdict(1.0, 0.05) == verdict(-1.0, 1.0) == "inconclusive"
-    assert verdict(0.0, interval(np.zeros(5), 0).p) == "inconclusive"
-    assert verdict(0.5, float("nan")) == "inconclusive"
+    assert verdict(1.0, 0.049, 3) == "holds"
+    assert verdict(-1.0, 0.001, 3) == "does not hold"
+    assert verdict(1.0, 0.05, 3) == verdict(-1.0, 1.0, 3) == "inconclusive"
+    assert verdict(0.0, interval(np.zeros(5), 0).p, 5) == "inconclusive"
+    assert verdict(0.5, float("nan"), 1) == "inconclusive"
+
+
+def test_two_agents_that_happen_to_be_equal_decide_nothing():
+    two = judge(
+        claim(values=(7.3, 7.3)), Cells("table", pa.table({"agent": [0, 1]}), range(2), 9), 0
+    )
+    assert two["low"] == two["high"] == 7.3
+    assert two["verdict"] == "inconclusive"
+    assert "needs 3" in two["note"]
+    assert correct([two])[0]["verdict"] == "inconclusive"
 
 
 def claim(name="x", values=(1.0, 2.0, 3.0), **more):
@@ -213,12 +223,12 @@ def test_nothing_but_nan_is_a_missing_cell():
 
 
 def test_a_dropped_agent_is_not_silently_left_out():
-    columns = rows(agents=2, step=[500], policy=["mcts", "prior"])
+    columns = rows(agents=3, step=[500], policy=["mcts", "prior"])
     columns["return"] = np.where(columns["policy"] == "mcts", 10.0, 5.0)
-    assert judge(CART_POLE["1 former"], cells(columns, agents=2), 0)["verdict"] == "holds"
-    row = judge(CART_POLE["1 former"], cells(columns, agents=3), 0)
+    assert judge(CART_POLE["1 former"], cells(columns, agents=3), 0)["verdict"] == "holds"
+    row = judge(CART_POLE["1 former"], cells(columns, agents=4), 0)
     assert row["verdict"] == "missing"
-    assert "agent 2" in row["note"]
+    assert "agent 3" in row["note"]
 
 
 @pytest.fixture(scope="module")

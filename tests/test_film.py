@@ -148,3 +148,27 @@ def test_scenes_put_something_on_the_axes(name):
     axes = Figure().subplots()
     scene_of(environment)(axes, state, 1)
     assert len(axes.patches) + len(axes.lines) >= 3
+
+
+def test_an_mp4_shows_the_same_pictures(run, tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    path = muscope.film(run, out=tmp_path / "film.mp4")
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
+    frames = ffmpeg.read_frames(str(path))
+    width, height = next(frames)["size"]
+    pictures = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames]
+    with Image.open(run.film_path) as gif_:
+        assert len(pictures) == gif_.n_frames
+        for now in (0, gif_.n_frames - 1):
+            gif_.seek(now)
+            same = np.asarray(gif_.convert("RGB").resize((width, height)), float)
+            assert np.mean(np.abs(same - pictures[now])) < 6.0
+
+
+def test_a_film_of_another_kind_is_refused(run, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"a \.gif or an \.mp4"):
+        muscope.film(run, out=tmp_path / "film.avi")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"muscope\[mp4\]"):
+        muscope.film(run, out=tmp_path / "film.mp4")
+    assert not any(tmp_path.iterdir())

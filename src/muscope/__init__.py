@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         plan,
         report,
         study,
+        tensorboard,
         train,
     )
     from muscope.subjects import Subject, subject
@@ -71,6 +72,7 @@ _HOMES = {
     "study": "stages",
     "subject": "subjects",
     "sweep": "sweeps",
+    "tensorboard": "stages",
     "to_dict": "config",
     "train": "stages",
 }

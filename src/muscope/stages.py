@@ -26,6 +26,7 @@ from muscope.forecast.text import WORTH_SAYING, summary
 from muscope.host_call import host_errors
 from muscope.learning.terms import registry as terms
 from muscope.memory import said_if_short
+from muscope.reporting.boards import write as write_boards
 from muscope.reporting.film import film as draw_film
 from muscope.reporting.page import experiments_of, report_together
 from muscope.reporting.page import judge as judge_folder
@@ -323,17 +324,18 @@ def film(
     out: str | Path | None = None,
     seed: int = 0,
 ) -> Path:
-    """Film one episode and what the model believed of it; returns the GIF's path.
+    """Film one episode and what the model believed of it; returns the file's path.
 
     Args:
         run: where the agent is.
         agent: its index.
         step: its training step, the last checkpoint by default.
-        out: the file; by default the run's own, which its report shows.
+        out: the file, a GIF or, by its name, an MP4 (extra ``[mp4]``); by default the run's own
+            GIF, which its report shows.
         seed: of the episode.
 
     Raises:
-        ConfigError: nobody has written how the environment looks.
+        ConfigError: nobody has written how the environment looks, or the extra is missing.
         RunError: no such agent, or no checkpoint at that step.
 
     """
@@ -342,6 +344,26 @@ def film(
     path = run.film_path if out is None else Path(out)
     draw_film(run.agent(agent, step), path, seed)
     return path
+
+
+@host_errors()
+def tensorboard(
+    run: Run | str | Path, out: str | Path | None = None, follow: float | None = None
+) -> Path:
+    """Write training curves to TensorBoard's event files (extra ``[tensorboard]``); returns their
+    directory, which has one per agent.
+
+    Args:
+        run: finished, or in training.
+        out: a directory of its own, replaced; by default ``tensorboard`` in the run's.
+        follow: seconds between looks, until the run is trained; None to look once.
+
+    Raises:
+        ConfigError: tensorboardX is not installed, or ``out`` holds something else.
+
+    """
+    run = _opened(run)
+    return write_boards(run, run.path / "tensorboard" if out is None else Path(out), follow)
 
 
 @host_errors()

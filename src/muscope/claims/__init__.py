@@ -6,6 +6,7 @@ from muscope.claims.claim import Claim, Noted
 from muscope.claims.interval import ALPHA, Interval, difference, holm, interval
 from muscope.claims.verdict import (
     CORRECTED,
+    FEWEST,
     SCHEMA,
     UNJUDGED,
     as_text,
@@ -18,6 +19,7 @@ from muscope.claims.verdict import (
 __all__ = [
     "ALPHA",
     "CORRECTED",
+    "FEWEST",
     "SCHEMA",
     "UNJUDGED",
     "AtCeiling",

@@ -23,6 +23,8 @@ from muscope.storage.schema import Schema, integer, number, text
 MISSING, CANNOT_TELL = "missing", "cannot tell"
 UNJUDGED = (MISSING, CANNOT_TELL)
 """Verdicts without numbers."""
+FEWEST = 3
+"""Agents that a verdict needs: two may be equal by chance, and their interval then has no width."""
 CORRECTED = (
     "p is two-sided and belongs to the interval; verdicts go by p corrected for the number of "
     "claims that are judged together (Holm's step-down, level 5 %). Intervals are not corrected. "
@@ -55,8 +57,9 @@ SCHEMA = Schema(
         text(
             "verdict",
             "by p_adjusted, of former readings by p: 'holds' (below 0.05, estimate above 0), 'does "
-            "not hold' (below 0.05, estimate below 0), or 'inconclusive'; 'cannot tell': all that "
-            "is compared is at the ceiling; 'missing': data are",
+            f"not hold' (below 0.05, estimate below 0), or 'inconclusive', always with fewer than "
+            f"{FEWEST} agents; 'cannot tell': all that is compared is at the ceiling; 'missing': "
+            "data are",
         ),
         text(
             "note",
@@ -66,9 +69,11 @@ SCHEMA = Schema(
 )
 
 
-def verdict(estimate: float, p: float) -> str:
-    """'holds' or 'does not hold', by the side of 0 that an estimate is on, if p is small."""
-    if p < ALPHA:
+def verdict(estimate: float, p: float, agents: int) -> str:
+    """'holds' or 'does not hold', by the side of 0 that an estimate is on, if p is small and there
+    are :data:`FEWEST` agents.
+    """
+    if p < ALPHA and agents >= FEWEST:
         return "holds" if estimate > 0 else "does not hold"
     return "inconclusive"
 
@@ -106,9 +111,10 @@ def judge(
         named = ", ".join(str(cells.agents[i]) for i in undefined)
         return _unjudged(claim, count, MISSING, [f"undefined for agent {named}", *notes])
     estimated = interval(values, seed)
-    if count < 2:
-        notes.insert(0, "one agent has no interval")
-    judged = verdict(estimated.estimate, estimated.p)
+    if count < FEWEST:
+        has = "one agent has no interval, and" if count < 2 else "two agents:"
+        notes.insert(0, f"{has} a verdict needs {FEWEST}")
+    judged = verdict(estimated.estimate, estimated.p, count)
     return _row(claim, count, estimated, judged, notes)
 
 
@@ -124,7 +130,7 @@ def correct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _corrected(row: dict[str, Any], p: float) -> dict[str, Any]:
     if row["reading"] == "former" or row["verdict"] in UNJUDGED:
         return row
-    return {**row, "p_adjusted": p, "verdict": verdict(row["estimate"], p)}
+    return {**row, "p_adjusted": p, "verdict": verdict(row["estimate"], p, row["n_agents"])}
 
 
 def _unjudged(claim: Claim, agents: int, judged: str, notes: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The command line: ``muscope plan | study | sweep | train | merge | job | evaluate | examine |
-claims | compare | report | film | look``.
+claims | compare | report | film | look |
+tensorboard``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ SUMMARY = """A microscope for the models that MuZero learns.
   muscope claims RUN...    the paper's claims, judged from the tables of one or more runs
   muscope compare RUN...   runs, or a sweep's, side by side: differences with intervals
   muscope report RUN...    the third: tables to figures, claims and report.html
-  muscope film RUN         one episode of an agent as a GIF, and what its model believed of it
+  muscope film RUN         one episode of an agent as GIF or MP4, and what its model believed
   muscope look RUN         one state: the search's tree beside the truth
+  muscope tensorboard RUN  training curves for TensorBoard, once or while training goes on
 
 Stages meet in the run's directory, and each skips what is already there.
 Try:  muscope study cart-pole
@@ -59,6 +61,7 @@ def _dispatch(arguments: list[str]) -> None:
         "report": runs.report,
         "film": runs.film,
         "look": runs.look,
+        "tensorboard": runs.tensorboard,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         known = ", ".join(envs.names())
@@ -71,12 +74,8 @@ def _dispatch(arguments: list[str]) -> None:
     if name not in commands:
         raise ConfigError(f"unknown command '{name}'.{nearest(name, commands)}")
     runtime.prepare()  # Before anything of the user's may start JAX.
-    computes = name not in (
-        "claims",
-        "compare",
-        "merge",
-        "report",
-    )  # These start devices if they need any.
+    # These start devices if they need any.
+    computes = name not in ("claims", "compare", "merge", "report", "tensorboard")
     if computes and not {"-h", "--help"} & set(rest):
         runtime.start()
     commands[name](rest)

@@ -1,5 +1,5 @@
 """Commands about runs and agents that are there: ``merge``, ``job``, ``evaluate``, ``examine``,
-``claims``, ``compare``, ``report``, ``film`` and ``look``.
+``claims``, ``compare``, ``report``, ``film``, ``look`` and ``tensorboard``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from muscope import comparing, doors, examination, flags, looking, stages
 from muscope.claims import as_text
 from muscope.cli.arguments import experiments, names, take, value_of
 from muscope.config import EvaluateConfig, Settings, to_dict
-from muscope.config.base import Count, Seed, Step, Whole, within
+from muscope.config.base import Count, NonNegative, Seed, Step, Whole, within
 from muscope.errors import ConfigError
 
 
@@ -230,7 +230,7 @@ class _FilmOptions(Settings):
     seed: Seed = 0
     """Of the episode's start and of the actions."""
     out: Path | None = None
-    """The file; RUN/film.gif by default, which the report shows."""
+    """The file, a GIF or an MP4 by its name; RUN/film.gif by default, which the report shows."""
 
 
 def film(arguments: list[str]) -> None:
@@ -244,6 +244,30 @@ def film(arguments: list[str]) -> None:
     )
     if path is not None:
         print(stages.film(path, options.agent, options.step, options.out, options.seed))
+
+
+@dataclass(frozen=True)
+class _TensorboardOptions(Settings):
+    """Options of tensorboard."""
+
+    follow: NonNegative = 0.0
+    """Seconds between looks, until the run is trained; 0 to look once."""
+    out: Path | None = None
+    """A directory of its own, which is replaced; RUN/tensorboard by default."""
+
+
+def tensorboard(arguments: list[str]) -> None:
+    """Training curves for TensorBoard."""
+    path, rest = take(arguments, "tensorboard", "RUN", "runs/cart-pole-quick-seed0")
+    options = flags.read(
+        _TensorboardOptions,
+        rest,
+        prog=f"muscope tensorboard {path or 'RUN'}",
+        description="Write a run's training curves to TensorBoard's event files, one directory "
+        "per agent; 'tensorboard --logdir' shows them.",
+    )
+    if path is not None:
+        print(stages.tensorboard(path, options.out, options.follow or None))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from muscope.claims import ALPHA, Interval, difference, holm, interval
+from muscope.claims import ALPHA, FEWEST, Interval, difference, holm, interval
 from muscope.comparison.runs import Compared, looked_at_otherwise, paired
 from muscope.comparison.values import Curve
 from muscope.experiments.base import Experiment
@@ -55,7 +55,7 @@ DIFFERENCES = Schema(
         text(
             "verdict",
             f"'{HIGHER}' or '{LOWER}' (p_adjusted below {ALPHA:g}), '{SAME}', or '{UNKNOWN}': "
-            "without an interval",
+            f"fewer than {FEWEST} agents on a side",
         ),
         text("note", "what is missing, and settings of the experiment that differ"),
     ),
@@ -155,11 +155,12 @@ def _at(places: Sequence[Any], words: str, ours: Curve, theirs: Curve, pairs: bo
 def _estimated(sides: _Sides, pairs: bool, seed: int) -> dict[str, Any]:
     run, reference = sides.run, sides.reference
     count = f"{len(run)} paired" if pairs else f"{len(run)} and {len(reference)}"
-    if not len(run) or not len(reference):
+    agents = {"agents": count, "fewest": min(len(run), len(reference))}  # The last is no column.
+    if not agents["fewest"]:
         found = Interval(*[float("nan")] * 4)
-        return {"agents": count, **_numbers(found, float("nan"), float("nan"))}
+        return {**agents, **_numbers(found, float("nan"), float("nan"))}
     found = interval(run - reference, seed) if pairs else difference(run, reference, seed)
-    return {"agents": count, **_numbers(found, float(run.mean()), float(reference.mean()))}
+    return {**agents, **_numbers(found, float(run.mean()), float(reference.mean()))}
 
 
 def _numbers(found: Interval, run: float, reference: float) -> dict[str, float]:
@@ -175,7 +176,7 @@ def _numbers(found: Interval, run: float, reference: float) -> dict[str, float]:
 
 def _judged(row: dict[str, Any], p: float) -> dict[str, Any]:
     verdict = SAME
-    if np.isnan(p):
+    if np.isnan(p) or row["fewest"] < FEWEST:
         verdict = UNKNOWN
     elif p < ALPHA:
         verdict = HIGHER if row["difference"] > 0 else LOWER

@@ -7,7 +7,8 @@ steps before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
-from matplotlib.animation import PillowWriter
+from matplotlib import rc_context
+from matplotlib.animation import FFMpegWriter, MovieWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -32,6 +34,8 @@ from muscope.storage import gif
 from muscope.storage.checkpoint import naming, write_atomically
 from muscope.trained import TrainedAgent
 
+GIF, MP4 = ".gif", ".mp4"
+FPS, DPI = 25, 90
 FRAMES = 240
 """About as many pictures as a film has at most; of longer episodes some steps are left out."""
 
@@ -91,7 +95,7 @@ def _episode(agent: TrainedAgent, start: State, key: Key[Array, ""]) -> tuple[An
 
 
 def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
-    """Write an animated GIF of one episode.
+    """Write an animated GIF of one episode, or an MP4 if the file is to be called that.
 
     Args:
         agent: who plays.
@@ -99,9 +103,11 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
         seed: of the episode's start and of the actions.
 
     Raises:
-        ConfigError: nobody has written how the environment looks.
+        ConfigError: nobody has written how the environment looks, the file is neither, or an MP4
+            is asked for without the extra ``[mp4]``.
 
     """
+    make_writer = _writer_of(path)
     draw = scene_of(agent.environment)
     if draw is None:
         raise ConfigError(
@@ -110,32 +116,17 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
             "muscope/reporting/scenes.py is where one is added."
         )
     shown = episode(agent, seed)
-    length, unroll = shown.predicted.shape
+    length = len(shown.action)
     stride = -(-length // FRAMES)
-    late = np.full(length, np.nan)
-    late[unroll - 1 :] = shown.predicted[: max(length - unroll + 1, 0), -1]
-    lines = {
-        "true": (shown.reward, "black"),
-        "predicted one step ahead": (shown.predicted[:, 0], style.MODEL_COLOURS["learned"]),
-        f"predicted {unroll} steps ahead": (late, style.COLOURS["mcts"]),
-    }
-    with style.context():
-        figure = Figure(figsize=(6.4, 2.7), dpi=90, layout="constrained")
-        FigureCanvasAgg(figure)
-        scene, plot = figure.subplots(1, 2)
-        for label, (values, colour) in lines.items():
-            plot.plot(values, color=colour, label=label, linewidth=1)
+    steps = list(range(0, length, stride))
+    with style.context(), rc_context(_ffmpeg(path)):
+        figure, scene, plot = _canvas(shown)
         now = plot.axvline(0, color="grey", linewidth=0.8)
-        plot.set_xlabel("step")
-        plot.set_ylabel("reward")
-        scale_rewards(plot, [values for values, _ in lines.values()])
-        style.legend_below(figure, plot, columns=3)
-        temporary = path.with_name(f".{path.stem}.tmp.gif")
-        writer = PillowWriter(fps=25)
-        steps = list(range(0, length, stride))
+        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        writer = make_writer()
         with (
             naming(path),
-            writer.saving(figure, str(temporary), dpi=90),
+            writer.saving(figure, str(temporary), dpi=DPI),
             progress("film", len(steps), "frame") as bar,
         ):
             for step in steps:
@@ -147,12 +138,65 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
                 total = float(np.sum(shown.reward[: step + 1]))
                 scene.set_title(f"step {step}, return {total:.0f}", fontsize=9)
                 now.set_xdata([step, step])
+                if step == 0:  # Laid out once: it takes longer than a picture.
+                    figure.draw_without_rendering()
+                    figure.set_layout_engine("none")
                 writer.grab_frame()
                 bar.update(1)
-    box = scene.get_tightbbox().padded(4.0).extents
-    film_ = gif.noted(temporary.read_bytes(), notes(agent, shown, steps, box))
-    write_atomically(path, gif.sealed(film_))
+    data = temporary.read_bytes()
+    if path.suffix == GIF:
+        box = scene.get_tightbbox().padded(4.0).extents
+        data = gif.sealed(gif.noted(data, notes(agent, shown, steps, box)))
+    write_atomically(path, data)
     temporary.unlink()
+
+
+def _canvas(shown: Episode) -> tuple[Figure, Axes, Axes]:
+    """A figure with room for the scene, and the episode's rewards beside it."""
+    length, unroll = shown.predicted.shape
+    late = np.full(length, np.nan)
+    late[unroll - 1 :] = shown.predicted[: max(length - unroll + 1, 0), -1]
+    lines = {
+        "true": (shown.reward, "black"),
+        "predicted one step ahead": (shown.predicted[:, 0], style.MODEL_COLOURS["learned"]),
+        f"predicted {unroll} steps ahead": (late, style.COLOURS["mcts"]),
+    }
+    figure = Figure(figsize=(6.4, 2.7), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    scene, plot = figure.subplots(1, 2)
+    for label, (values, colour) in lines.items():
+        plot.plot(values, color=colour, label=label, linewidth=1)
+    plot.set_xlabel("step")
+    plot.set_ylabel("reward")
+    scale_rewards(plot, [values for values, _ in lines.values()])
+    style.legend_below(figure, plot, columns=3)
+    return figure, scene, plot
+
+
+def _writer_of(path: Path) -> Callable[[], MovieWriter]:
+    """What writes such a file.
+
+    Raises:
+        ConfigError: it is no GIF and no MP4, or the latter's extra is missing.
+
+    """
+    if path.suffix == GIF:
+        return lambda: PillowWriter(fps=FPS)
+    if path.suffix != MP4:
+        raise ConfigError(f"a film is a {GIF} or an {MP4}, not '{path.name}'; rename it.")
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise ConfigError("an MP4 needs imageio-ffmpeg: pip install 'muscope[mp4]'.")
+    # Every player knows H.264 with colours at half the resolution.
+    return lambda: FFMpegWriter(fps=FPS, codec="h264", extra_args=["-pix_fmt", "yuv420p"])
+
+
+def _ffmpeg(path: Path) -> dict[str, str]:
+    """Matplotlib's settings for the program that makes an MP4."""
+    if path.suffix != MP4:
+        return {}
+    import imageio_ffmpeg
+
+    return {"animation.ffmpeg_path": imageio_ffmpeg.get_ffmpeg_exe()}
 
 
 WIDE = 10.0
