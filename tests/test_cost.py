@@ -23,14 +23,19 @@ LOOK = EvaluateConfig(episodes=3, states=4)
 
 @pytest.fixture
 def slow(monkeypatch):
-    """A simulator on the host that takes a second for a step."""
-    monkeypatch.setattr(cost, "seconds_per_step", lambda environment: 1.0)
+    """A simulator on the host that takes a second for a step, a quarter of it if it is given."""
+    monkeypatch.setattr(cost, "seconds_per_step", lambda environment: cost.Steps(1.0, 0.25))
     world = host_cart_pole(HostConfig(1))
     return muscope.subject([TrueModel(world, jnp.sum)] * 2, world)
 
 
 def steps_of(works):
     return total(works, "environment")
+
+
+def seconds_of(works):
+    places = [work for work in works if work.kind == "environment"]
+    return sum(work.calls * work.lanes * (0.25 if work.given else 1.0) for work in places)
 
 
 def lines(capsys):
@@ -41,12 +46,14 @@ def test_the_sum_is_told_with_its_parts_and_the_flags_that_shorten_it(slow, caps
     plans = asking.plan(slow, LOOK, {"figure7": {"steps": 7}}, ["figure2", "figure4", "figure7"])
     cells.announce(slow, plans)
     (line,) = lines(capsys)
-    parts = [2 * steps_of(p.experiment.work(slow, LOOK, p.settings)) for p in plans]
+    works = [p.experiment.work(slow, LOOK, p.settings) for p in plans]
     shared = 2 * LOOK.episodes * slow.environment.spec.time_limit
-    most = sum(parts) + shared
-    assert f"at most {most:,} steps of the game, {most / 60:,.0f} min at 1 a second" in line
-    assert f"figure7 {parts[2] / most:.0%}" in line
-    assert f"on-policy episodes {shared / most:.0%}" in line
+    most = sum(2 * steps_of(of) for of in works) + shared
+    took = sum(2 * seconds_of(of) for of in works) + shared
+    assert took < most
+    assert f"at most {most:,} steps of the game, {took / 60:,.0f} min;" in line
+    assert f"figure7 {2 * seconds_of(works[2]) / took:.0%}" in line
+    assert f"on-policy episodes {shared / took:.0%}" in line
     for flag in ("--evaluate.states", "--figure7.steps", "--figure7.simulations", "--figures"):
         assert flag in line
 

@@ -48,6 +48,11 @@ def total(works: Iterable[Work], kind: Kind) -> int:
     return sum(work.amount for work in works if work.kind == kind)
 
 
+def given(works: Iterable[Work]) -> int:
+    """How many of the environment's steps take actions that are known beforehand."""
+    return sum(work.amount for work in works if work.kind == "environment" and work.given)
+
+
 def within(works: Iterable[Work], program: str = "", played: int = 0) -> list[Work]:
     """The same work in a program of this name, or in episodes of at most so many moves."""
     return [

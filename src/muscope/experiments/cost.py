@@ -13,21 +13,37 @@ from collections.abc import Hashable, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from muscope.config import EvaluateConfig, Settings
+from muscope.envs import Environment, State
+from muscope.envs.base import play_out
 from muscope.envs.host import HostEnvironment
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.subjects import Subject
-from muscope.work import Work, searching, total, within
+from muscope.work import Work, given, searching, total, within
 
 WORTH_SAYING = 60.0  # s of simulation from which on it is announced
 SHARED = "on-policy episodes"  # that experiments share
 LANES = 64  # of the trial that measures a step's time
 
 
+GIVEN = 32  # actions that are followed in one go
+
+
+class Steps(NamedTuple):
+    """Steps of the game, or seconds of one."""
+
+    stepped: float
+    """One after the other."""
+    given: float
+    """Of given actions, followed in one go, those after an end counted as if they were taken."""
+
+
 @functools.cache
-def seconds_per_step(environment: HostEnvironment) -> float:
+def seconds_per_step(environment: HostEnvironment) -> Steps:
     """Measured on a few random steps with all workers."""
     states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), LANES))
     step = jax.jit(jax.vmap(environment.step))
@@ -40,7 +56,30 @@ def seconds_per_step(environment: HostEnvironment) -> float:
         if i:  # The first includes the compilation and the start of workers.
             spent += time.perf_counter() - start
             computed += environment.simulator.computed - before
-    return spent / max(computed, 1)
+    stepped = spent / max(computed, 1)
+    return Steps(stepped, min(stepped, seconds_per_given(environment, states, LANES)))
+
+
+def seconds_per_given(environment: Environment, states: State, lanes: int) -> float:
+    """Measured on random actions, as many as rollouts have.
+
+    Args:
+        environment: whose steps they are; its simulator is on the host.
+        states: of ``lanes`` games.
+        lanes: how many.
+
+    """
+
+    @jax.jit
+    def follow(states: State, key: Key[Array, ""]) -> State:
+        drawn = jax.random.randint(key, (lanes, GIVEN), 0, environment.spec.num_actions)
+        length = jnp.int32(GIVEN)
+        return jax.vmap(lambda s, a: play_out(environment, s, a, length))(states, drawn)
+
+    jax.block_until_ready(follow(states, jax.random.key(0)))
+    begin = time.perf_counter()
+    jax.block_until_ready(follow(states, jax.random.key(1)))
+    return (time.perf_counter() - begin) / (lanes * GIVEN)
 
 
 class Share(NamedTuple):
@@ -66,36 +105,41 @@ def announce(subject: Subject, pieces: Sequence[Share]) -> None:
     if environment is None or not pieces:
         return
     steps = _steps_by_part(subject, pieces)
-    most = sum(steps.values())
-    took = most * seconds_per_step(environment)
+    most = int(sum(sum(part) for part in steps.values()))
+    each = seconds_per_step(environment)
+    seconds = {n: s.stepped * each.stepped + s.given * each.given for n, s in steps.items()}
+    took = sum(seconds.values())
     uncounted = [p.experiment.name for p in pieces if p.experiment.work is None]
     if took < WORTH_SAYING and not uncounted:
         return
-    parts = sorted(steps, key=lambda name: -steps[name])
-    shares = ", ".join(f"{name} {steps[name] / most:.0%}" for name in parts if steps[name])
+    parts = sorted(steps, key=lambda name: -seconds[name])
+    shares = ", ".join(f"{name} {seconds[name] / took:.0%}" for name in parts if seconds[name])
     unknown = f"; {', '.join(uncounted)} not counted, no work is given" if uncounted else ""
     print(
-        f"muscope: the evaluation takes at most {most:,} steps of the game, {took / 60:,.0f} min "
-        f"at {most / took if took else 0:,.0f} a second; fewer where games end before the time "
-        f"limit ({shares}{unknown}). {_shorter(pieces, parts)} shorten it, --figures chooses some.",
+        f"muscope: the evaluation takes at most {most:,} steps of the game, {took / 60:,.0f} min; "
+        f"fewer where games end before the time limit ({shares}{unknown}). "
+        f"{_shorter(pieces, parts)} shorten it, --figures chooses some.",
         file=sys.stderr,
     )
 
 
-def _steps_by_part(subject: Subject, pieces: Sequence[Share]) -> dict[str, int]:
+def _steps_by_part(subject: Subject, pieces: Sequence[Share]) -> dict[str, Steps]:
     """The most steps of the game by experiment, and of the episodes that they share."""
-    steps: dict[str, int] = {}
+    steps: dict[str, Steps] = {}
     for experiment, evaluate, settings, cells in pieces:
         if experiment.work is not None:
             with registry.blamed(experiment, "work"):
-                each = total(experiment.work(subject, evaluate, settings), "environment")
-            steps[experiment.name] = len(cells) * each
+                works = experiment.work(subject, evaluate, settings)
+                known = len(cells) * given(works)
+                steps[experiment.name] = Steps(
+                    len(cells) * total(works, "environment") - known, known
+                )
     shared = 0
     for evaluate in dict.fromkeys(piece.evaluate for piece in pieces):
         sharing = [p for p in pieces if p.experiment.states and p.evaluate == evaluate]
         played = {cell for piece in sharing for cell in piece.cells}
         shared += len(played) * total(on_policy(subject, evaluate), "environment")
-    return {**steps, SHARED: shared}
+    return {**steps, SHARED: Steps(shared, 0)}
 
 
 def _shorter(pieces: Sequence[Share], parts: Sequence[str]) -> str:

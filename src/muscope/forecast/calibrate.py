@@ -15,8 +15,7 @@ import numpy as np
 from muscope import envs, runtime
 from muscope.agent import networks
 from muscope.config import Config
-from muscope.envs.base import play_out
-from muscope.experiments.cost import simulated
+from muscope.experiments.cost import seconds_per_given, simulated
 from muscope.experiments.lab import group_size
 from muscope.forecast.parts import Runs, form, networks_of, random_play, sizes, updating
 from muscope.forecast.rates import Compiling, Rate, Rates
@@ -28,8 +27,6 @@ LONG_ENOUGH = 0.2  # s of a timing
 LEAST = 1e-6  # s of a difference of timings
 FEW, MANY, MANY_IN_TURN = 16, 512, 64
 """Lanes of the two timings that tell a call's time from a lane's."""
-GIVEN = 32
-"""Given actions that are followed in one go."""
 MOST_MOVES = 2_000
 """Of an episode of random play."""
 SLOW = 4.0  # s of compilation, from which on a part is compiled for one number of lanes alone.
@@ -193,7 +190,8 @@ class _Bench:
             )
 
     def _host(self, limit: int, lanes: int) -> None:
-        program = random_play(self.environment, lanes)
+        environment = self.environment
+        program = random_play(environment, lanes)
         key, jitted = jax.random.key(0), jax.jit(_anew(program))
         lowered, tracing = _took(lambda: jitted.lower(key, *_ints(1, 1)))
         call, compiling = _took(lowered.compile, runtime.cores())
@@ -209,23 +207,8 @@ class _Bench:
         self.of |= {"environment": Rate(0.0, each), "reset": Rate()}
         self.longest = int(lengths.max())
         middle = call(jax.random.key(1), *_ints(1, max(1, lengths.min() // 2))).state
-        self.given = min(1.0, self._given(middle, lanes) / each)
-
-    def _given(self, states: Any, lanes: int) -> float:
-        """Seconds of one of given actions, from states in the midst of games."""
-        truth = self.environment if self.config.evaluate.truth == "game" else self.view
-        actions = self.environment.spec.num_actions
-
-        def follow(states: Any, key: Any) -> Any:
-            drawn = jax.random.randint(key, (lanes, GIVEN), 0, actions)
-            length = jnp.int32(GIVEN)
-            return jax.vmap(lambda s, a: play_out(truth, s, a, length))(states, drawn)
-
-        call = jax.jit(follow).lower(states, jax.random.key(0)).compile()
-        jax.block_until_ready(call(states, jax.random.key(0)))
-        begin = time.perf_counter()
-        jax.block_until_ready(call(states, jax.random.key(1)))
-        return (time.perf_counter() - begin) / (lanes * GIVEN)
+        truth = environment if self.config.evaluate.truth == "game" else self.view
+        self.given = min(1.0, seconds_per_given(truth, middle, lanes) / each)
 
     def _update(self) -> None:
         given = (self._filled(self.form),)

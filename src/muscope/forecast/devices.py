@@ -10,7 +10,7 @@ from muscope import envs
 from muscope.agent import networks
 from muscope.config import Config
 from muscope.errors import ConfigError, nearest
-from muscope.experiments.cost import seconds_per_step, simulated
+from muscope.experiments.cost import Steps, seconds_per_step, simulated
 from muscope.forecast.parts import Sized, form, sizes
 from muscope.forecast.rates import Compiling, Rate, Rates
 from muscope.room import nbytes
@@ -106,15 +106,17 @@ def _rates(
     of_kind = sizes(config, environment)
     parameters = nbytes(form(config, environment))
     rates = {kind: _rate(kind, size, device, launch, parameters) for kind, size in of_kind.items()}
-    host = simulated(environment)
+    host, share = simulated(environment), 1.0
     if host is not None:
-        rates["environment"] = Rate(0.0, seconds_per_step(host) if measure else HOST_STEP)
+        each = seconds_per_step(host) if measure else Steps(HOST_STEP, HOST_STEP)
+        share = each.given / each.stepped
+        rates["environment"] = Rate(0.0, each.stepped)
         rates["reset"] = Rate()
     first = {
         kind: Compiling(TRACING * _told(size.equations), COMPILING * _told(size.equations))
         for kind, size in of_kind.items()
     }
-    return Rates(told, rates, first, devices, host is not None, in_turn=in_turn)
+    return Rates(told, rates, first, devices, host is not None, share, in_turn)
 
 
 def _told(equations: int) -> float:

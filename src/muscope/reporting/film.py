@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 from matplotlib import rc_context
-from matplotlib.animation import FFMpegWriter, MovieWriter, PillowWriter
+from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -151,8 +151,8 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
     temporary.unlink()
 
 
-def _canvas(shown: Episode) -> tuple[Figure, Axes, Axes]:
-    """A figure with room for the scene, and the episode's rewards beside it."""
+def _canvas(shown: Episode) -> tuple[Figure, Any, Any]:
+    """A figure, its axes for the scene, and those with the episode's rewards."""
     length, unroll = shown.predicted.shape
     late = np.full(length, np.nan)
     late[unroll - 1 :] = shown.predicted[: max(length - unroll + 1, 0), -1]
@@ -173,7 +173,7 @@ def _canvas(shown: Episode) -> tuple[Figure, Axes, Axes]:
     return figure, scene, plot
 
 
-def _writer_of(path: Path) -> Callable[[], MovieWriter]:
+def _writer_of(path: Path) -> Callable[[], AbstractMovieWriter]:
     """What writes such a file.
 
     Raises:
@@ -190,8 +190,8 @@ def _writer_of(path: Path) -> Callable[[], MovieWriter]:
     return lambda: FFMpegWriter(fps=FPS, codec="h264", extra_args=["-pix_fmt", "yuv420p"])
 
 
-def _ffmpeg(path: Path) -> dict[str, str]:
-    """Matplotlib's settings for the program that makes an MP4."""
+def _ffmpeg(path: Path) -> Any:
+    """Matplotlib's settings, by name, for the program that makes an MP4."""
     if path.suffix != MP4:
         return {}
     import imageio_ffmpeg
