@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from muscope import statistics
 from muscope.claims import SCHEMA as CLAIMS
-from muscope.claims import UNJUDGED
+from muscope.claims import FEWEST, UNJUDGED
 from muscope.claims.interval import ALPHA
 from muscope.experiments import registry
 from muscope.experiments.planning_claims import POLICIES
@@ -202,7 +202,7 @@ def would_decide(row: dict[str, Any], together: list[dict[str, Any]]) -> str:
     """How many agents would decide what is inconclusive, if the estimate and the spread over
     agents stand: the interval narrows with the root of their number.
     """
-    if row["verdict"] != "inconclusive" or row["reading"] != "current" or row["n_agents"] < 2:
+    if row["verdict"] != "inconclusive" or row["reading"] != "current" or row["n_agents"] < FEWEST:
         return ""
     # Holm's factor: claims whose p is no smaller.
     factor = sum(other["p"] >= row["p"] for other in together)
