@@ -1,12 +1,17 @@
 """Shapes are checked by jaxtyping and beartype (pyproject.toml turns them on)."""
 
 import gc
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import jax
 import pytest
+from filelock import FileLock
 from tiny import tiny_config
 
+import muscope
 from muscope import runtime
 from muscope.config import Config
 from muscope.experiments import registry
@@ -53,6 +58,25 @@ def experiments_of_one_module():
     yield
     registry._added.clear()
     registry._added.update(before)
+
+
+@pytest.fixture(scope="session")
+def studied_once(tmp_path_factory) -> Path:
+    """A whole study of ``tiny``, made by whichever worker comes first."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    path = shared / "whole-study"
+    with FileLock(shared / "whole-study.lock"):
+        muscope.study(tiny_config(), path)  # Where it is whole, nothing is computed.
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_study(studied_once, tmp_path_factory):
+    """A module's own copy of it."""
+    path = tmp_path_factory.mktemp("study") / "run"
+    shutil.copytree(studied_once, path)
+    return muscope.open_run(path)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from muscope.reporting.boards import scalars
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, module_tiny):
-    return muscope.train(module_tiny, tmp_path_factory.mktemp("boards") / "run")
+def run(tiny_study):
+    return tiny_study
 
 
 def events(folder):

@@ -232,8 +232,8 @@ def test_a_dropped_agent_is_not_silently_left_out():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, module_tiny):
-    return muscope.study(module_tiny, tmp_path_factory.mktemp("claims") / "run")
+def run(tiny_study):
+    return tiny_study
 
 
 def test_a_run_is_judged_in_full(run, capsys):

@@ -288,3 +288,12 @@ def test_runs_are_called_by_as_much_of_their_paths_as_it_takes(tmp_path):
     folders = [Folder(tmp_path / name) for name in ("x/base", "x/other", "y/base")]
     assert [run.name for run in named(folders[:2])] == ["base", "other"]
     assert [run.name for run in named(folders)] == ["x/base", "x/other", "y/base"]
+
+
+def test_two_agents_decide_nothing():
+    """Equal by chance, their difference has an interval of no width."""
+    two, more = np.ones((2, 3)), 3.0 + np.ones((2, 3))
+    for seed in (0, 1):  # Paired, and not.
+        rows = differences(Simulated("a", two), Simulated("b", more, seed=seed))
+        assert all(row["low"] == row["high"] == 3.0 for row in rows)
+        assert {row["verdict"] for row in rows} == {"cannot tell"}

@@ -157,10 +157,9 @@ def test_the_readmes_python_runs(tiny, tmp_path, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
-def test_the_tutorials_listings_run(module_tiny, tmp_path):
+def test_the_tutorials_listings_run(tiny_study):
     """On a run of seconds; what a listing prints replaces what stands below it."""
-    path = tmp_path / "run"
-    muscope.study(module_tiny, path)
+    path = tiny_study.path
     page = (ROOT / "docs" / "tutorial.md").read_text()
     page = page.replace("runs/cart-pole-quick-seed0", str(path)).replace("range(30)", "range(3)")
     page = page.replace("move=30", "move=3").replace('"horizon") == 10', '"horizon") == 3')

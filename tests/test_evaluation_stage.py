@@ -70,15 +70,10 @@ def test_groups_fill_all_devices():
     assert group_size(30, 0, two[:1]) == 4
 
 
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory, module_tiny):
-    return muscope.study(module_tiny, tmp_path_factory.mktemp("study") / "run")
-
-
 @pytest.fixture
-def run(studied, tmp_path):
+def run(studied_once, tmp_path):
     """A copy of one whole study."""
-    shutil.copytree(studied.path, tmp_path / "run")
+    shutil.copytree(studied_once, tmp_path / "run")
     return muscope.open_run(tmp_path / "run")
 
 

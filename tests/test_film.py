@@ -19,8 +19,8 @@ from muscope.storage import gif
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, module_tiny):
-    return muscope.study(module_tiny, tmp_path_factory.mktemp("film") / "run")
+def run(tiny_study):
+    return tiny_study
 
 
 def at(states, now):

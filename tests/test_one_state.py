@@ -1,5 +1,7 @@
 """One state looked at: its numbers are the search's, the true model's and the planners' own."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,8 +182,11 @@ def test_a_drawn_tree_has_every_node_once_and_none_on_another(seen):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, module_tiny):
-    return muscope.train(module_tiny, tmp_path_factory.mktemp("look") / "<b>run</b>")
+def run(tiny_study):
+    """With HTML in its name, and no tables yet."""
+    path = tiny_study.path.with_name("<b>run</b>")
+    shutil.copytree(tiny_study.path, path, ignore=shutil.ignore_patterns("tables", "cells"))
+    return muscope.open_run(path)
 
 
 def test_a_page_is_written_and_opens(run, capsys, tmp_path):
@@ -215,8 +220,8 @@ def test_everybody_can_read_it(run, width, dark):
         assert visit.said == []
 
 
-def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tmp_path, module_tiny):
-    run = muscope.study(module_tiny, tmp_path / "run", ["figure2", "decisions"])
+def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tiny_study):
+    run = tiny_study
     paths = muscope.look_at_chosen(run, returns=3)
     assert [path.stem for path in paths] == [
         "typical-model-error",
@@ -242,11 +247,10 @@ def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tmp_path, 
         assert visit.said == []
 
 
-def test_states_of_another_number_of_devices_are_refused(tmp_path, module_tiny, monkeypatch):
-    run = muscope.study(module_tiny, tmp_path / "run", ["decisions"])
+def test_states_of_another_number_of_devices_are_refused(tiny_study, monkeypatch):
     monkeypatch.setattr(runtime, "devices", lambda: "7 cpu")
     with pytest.raises(muscope.RunError, match="was made on 2 cpu, and here are 7 cpu"):
-        muscope.look_at_chosen(run)
+        muscope.look_at_chosen(tiny_study)
 
 
 def test_as_many_names_as_actions_or_none():

@@ -10,12 +10,14 @@ import pytest
 
 from muscope.agent import MuZero, build, standardise
 from muscope.agent.convolution import convolve
+from muscope.agent.pixels import framed
 from muscope.agent.standardise import Standardise
 from muscope.config import LossConfig, NetworkConfig
 from muscope.envs import Spec
 from muscope.errors import ConfigError
 from muscope.learning.loss import loss
 from muscope.learning.targets import Targets
+from muscope.learning.terms.reconstruction import cropped
 
 CONFIG = NetworkConfig(
     kind="resnet", width=8, channels=4, head_channels=2, value_bins=21, reward_bins=11
@@ -100,9 +102,38 @@ def test_latents_are_6x6_and_lie_between_0_and_1(size):
     np.testing.assert_allclose([reward, prediction.value], 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(50, 50, 4), (48, 96, 4), (12, 12, 4), (4,)])
+@pytest.mark.parametrize(
+    ("shape", "latent"),
+    [((84, 84, 4), (6, 6)), ((210, 160, 3), (4, 3)), ((48, 96, 4), (3, 6)), ((17, 30, 1), (3, 4))],
+)
+def test_other_images_get_a_border_of_zeros(shape, latent):
+    agent = build(CONFIG, Spec("screen", 3, shape, 10), jax.random.key(0))
+    height, width = agent.representation.size
+    assert height >= shape[0]
+    assert width >= shape[1]
+    assert height // latent[0] == width // latent[1] <= 64
+    image = jax.random.uniform(jax.random.key(1), shape)
+    z = agent.represent(image)
+    following, _ = agent.step(z, jnp.int32(2))
+    assert z.shape == following.shape == (*latent, 4)
+    assert agent.predict(following).policy_logits.shape == (3,)
+    # The same as an agent for larger images sees, whose border is in the image.
+    larger = build(CONFIG, Spec("screen", 3, (height, width, shape[-1]), 10), jax.random.key(0))
+    top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
+    seen = agent.representation.view(image)
+    bordered = np.zeros((height, width, shape[-1]), np.float32)
+    bordered[top : top + shape[0], left : left + shape[1]] = seen
+    without = dataclasses.replace(CONFIG, standardise=False)
+    larger = build(without, Spec("screen", 3, bordered.shape, 10), jax.random.key(0))
+    np.testing.assert_array_equal(larger.represent(jnp.asarray(bordered)), z)
+    framed_ = framed(image, height, width)
+    np.testing.assert_array_equal(cropped(framed_, *shape[:2]), image)
+    assert float(jnp.sum(framed_)) == pytest.approx(float(jnp.sum(image)), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(50, 15, 4), (12, 12, 4), (4,)])
 def test_other_observations_are_refused(shape):
-    with pytest.raises(ConfigError, match="square images"):
+    with pytest.raises(ConfigError, match="at least 16 x 16 pixels"):
         build(CONFIG, Spec("screen", 3, shape, 10), jax.random.key(0))
 
 

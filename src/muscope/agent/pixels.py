@@ -1,14 +1,16 @@
 """The networks of a MuZero agent that sees images, ``network.kind = "resnet"``.
 
 After the set-up that the paper refers to (EfficientZero's, Ye et al. 2021, without its own
-additions): convolutions down to a 6x6 latent state, one :class:`Residual` in the dynamics and in
-the prediction, heads of a 1x1 convolution and one hidden layer, last layers zero.  Layer
-normalisation stands in for batch normalisation, because it keeps no running state and means the
-same for one agent or many; what it cannot do, bring out the few pixels that change, standardised
-observations do.
+additions): convolutions down to a latent state of at most 6x6, one :class:`Residual` in the
+dynamics and in the prediction, heads of a 1x1 convolution and one hidden layer, last layers zero.
+Layer normalisation stands in for batch normalisation, because it keeps no running state and means
+the same for one agent or many; what it cannot do, bring out the few pixels that change,
+standardised observations do.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,9 +25,36 @@ from muscope.config import NetworkConfig
 from muscope.envs.base import Spec
 from muscope.errors import ConfigError
 
-SIDE = 6  # height and width of the latent state
+SMALLEST = 16  # pixels of a side
+SIDE = 6  # most height and width of the latent state
 
-Plane = Float[Array, "side side channels"]
+Plane = Float[Array, "height width channels"]
+
+
+class Sides(NamedTuple):
+    """Sizes of an image's latent state."""
+
+    height: int
+    width: int
+    halvings: int
+    """From the image, with a border of zeros up to a multiple, to the latent state."""
+
+
+def sides(shape: tuple[int, ...]) -> Sides:
+    """Of images of a shape.
+
+    Raises:
+        ConfigError: these are no images, or are too small.
+
+    """
+    if len(shape) != 3 or min(shape[:2]) < SMALLEST:
+        raise ConfigError(
+            f"network.kind = 'resnet' needs images of at least {SMALLEST} x {SMALLEST} pixels, not "
+            f"observations of shape {shape}."
+        )
+    halvings = max(2, (-(-max(shape[:2]) // SIDE) - 1).bit_length())
+    height, width = (-(-n // (1 << halvings)) for n in shape[:2])
+    return Sides(height, width, halvings)
 
 
 class Norm(eqx.Module):
@@ -85,12 +114,12 @@ class Head(eqx.Module):
     hidden_norm: Norm
     out: Linear
 
-    def __init__(self, config: NetworkConfig, outputs: int, key: Key[Array, ""]):
+    def __init__(self, config: NetworkConfig, at: Sides, outputs: int, key: Key[Array, ""]):
         k1, k2, k3 = jax.random.split(key, 3)
         narrow = config.head_channels
         self.squeeze = Linear(config.channels, narrow, k1)
         self.squeeze_norm = Norm(narrow)
-        self.hidden = Linear(SIDE * SIDE * narrow, config.width, k2)
+        self.hidden = Linear(at.height * at.width * narrow, config.width, k2)
         self.hidden_norm = Norm(config.width)
         self.out = Linear(config.width, outputs, k3, zero=True)
 
@@ -106,15 +135,21 @@ def scaled(z: Plane) -> Plane:
     return (z - low) / jnp.maximum(high - low, 1e-5)
 
 
-def halved(x: Plane) -> Float[Array, "half half channels"]:
+def halved(x: Plane) -> Float[Array, "half_height half_width channels"]:
     """Means of 2x2 squares."""
-    side, _, channels = x.shape
-    return x.reshape(side // 2, 2, side // 2, 2, channels).mean(axis=(1, 3))
+    height, width, channels = x.shape
+    return x.reshape(height // 2, 2, width // 2, 2, channels).mean(axis=(1, 3))
+
+
+def framed(x: Plane, height: int, width: int) -> Plane:
+    """An image in the midst of zeros; as it is if it has the size already."""
+    missing = [size - n for size, n in zip((height, width), x.shape[:2], strict=True)]
+    return jnp.pad(x, [*((n // 2, n - n // 2) for n in missing), (0, 0)]) if any(missing) else x
 
 
 class Representation(eqx.Module):
     """h: two convolutions of stride 2, then a :class:`Residual` before every further halving, on
-    standardised pixels.
+    standardised pixels with a border of zeros up to a size that can be halved so often.
     """
 
     view: Standardise | eqx.nn.Identity
@@ -122,15 +157,12 @@ class Representation(eqx.Module):
     stem_block: Residual  # a field's name is its arrays' in checkpoints
     down: Conv
     blocks: list[Residual]
+    size: tuple[int, int] = eqx.field(static=True)
 
     def __init__(self, spec: Spec, config: NetworkConfig, key: Key[Array, ""]):
         shape = spec.observation_shape
-        halvings = (shape[0] // SIDE).bit_length() - 1 if len(shape) == 3 else 0
-        if halvings < 2 or shape[:2] != (SIDE << halvings,) * 2:
-            raise ConfigError(
-                f"network.kind = 'resnet' needs square images of {SIDE << 2}, {SIDE << 3}, "
-                f"{SIDE << 4} ... pixels, not observations of shape {shape}."
-            )
+        height, width, halvings = sides(shape)
+        self.size = (height << halvings, width << halvings)
         k1, k2, k3, *keys = jax.random.split(key, 2 + halvings)
         half = config.channels // 2
         self.view = Standardise(shape) if config.standardise else eqx.nn.Identity()
@@ -139,8 +171,9 @@ class Representation(eqx.Module):
         self.down = Conv(half, config.channels, k3, stride=2)
         self.blocks = [Residual(config.channels, k) for k in keys]
 
-    def __call__(self, observation: Float[Array, "size size frames"]) -> Plane:
-        x = self.stem_block(jax.nn.relu(self.stem(self.view(observation))))
+    def __call__(self, observation: Float[Array, "rows columns frames"]) -> Plane:
+        x = framed(self.view(observation), *self.size)
+        x = self.stem_block(jax.nn.relu(self.stem(x)))
         x = jax.nn.relu(self.down(x))
         for i, residual in enumerate(self.blocks):
             x = residual(halved(x) if i else x)
@@ -155,16 +188,16 @@ class Dynamics(eqx.Module):
     reward: Head
     num_actions: int = eqx.field(static=True)
 
-    def __init__(self, num_actions: int, config: NetworkConfig, key: Key[Array, ""]):
+    def __init__(self, num_actions: int, config: NetworkConfig, at: Sides, key: Key[Array, ""]):
         k1, k2, k3 = jax.random.split(key, 3)
         self.join = Conv(config.channels + num_actions, config.channels, k1)
         self.block = Residual(config.channels, k2)
-        self.reward = Head(config, config.reward_bins, k3)
+        self.reward = Head(config, at, config.reward_bins, k3)
         self.num_actions = num_actions
 
     def __call__(self, z: Plane, action: Int[Array, ""]) -> tuple[Plane, Float[Array, "bins"]]:
         one_hot = jax.nn.one_hot(action, self.num_actions)
-        planes = jnp.broadcast_to(one_hot, (SIDE, SIDE, self.num_actions))
+        planes = jnp.broadcast_to(one_hot, (*z.shape[:2], self.num_actions))
         x = jax.nn.relu(z + self.join(jnp.concatenate([z, planes], axis=-1)))
         x = self.block(x)
         return scaled(x), self.reward(x)
@@ -177,11 +210,11 @@ class Predictor(eqx.Module):
     policy: Head
     value: Head
 
-    def __init__(self, num_actions: int, config: NetworkConfig, key: Key[Array, ""]):
+    def __init__(self, num_actions: int, config: NetworkConfig, at: Sides, key: Key[Array, ""]):
         k1, k2, k3 = jax.random.split(key, 3)
         self.block = Residual(config.channels, k1)
-        self.policy = Head(config, num_actions, k2)
-        self.value = Head(config, config.value_bins, k3)
+        self.policy = Head(config, at, num_actions, k2)
+        self.value = Head(config, at, config.value_bins, k3)
 
     def __call__(self, z: Plane) -> tuple[Float[Array, "A"], Float[Array, "bins"]]:
         x = self.block(z)
@@ -189,17 +222,18 @@ class Predictor(eqx.Module):
 
 
 def resnet(config: NetworkConfig, spec: Spec, key: Key[Array, ""]) -> MuZero:
-    """An agent for square images.
+    """An agent for images.
 
     Raises:
-        ConfigError: the observations are something else.
+        ConfigError: the observations are something else, or too small.
 
     """
+    at = sides(spec.observation_shape)
     k1, k2, k3 = jax.random.split(key, 3)
     return MuZero(
         Representation(spec, config, k1),
-        Dynamics(spec.num_actions, config, k2),
-        Predictor(spec.num_actions, config, k3),
+        Dynamics(spec.num_actions, config, at, k2),
+        Predictor(spec.num_actions, config, at, k3),
         Support(config.value_limit, config.value_bins),
         Support(config.reward_limit, config.reward_bins),
     )

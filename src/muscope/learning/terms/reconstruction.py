@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 from muscope.agent.base import Latent, flat
 from muscope.agent.convolution import convolve
 from muscope.agent.networks import Linear, MuZero
-from muscope.agent.pixels import Conv
+from muscope.agent.pixels import Conv, Plane
 from muscope.config.base import Units, Weight
 from muscope.envs.base import Spec
 from muscope.learning.terms.base import Term, TermSettings, Unrolled, form_of_latent
@@ -57,15 +57,20 @@ class VectorDecoder(eqx.Module):
 
 
 class ImageDecoder(eqx.Module):
-    """Doublings of a plane's side, each with a convolution before it, up to the image's."""
+    """Doublings of a plane's sides, each with a convolution before it, up to the image's, whose
+    border of zeros is cut off.
+    """
 
     convolutions: list[Conv]
     kernel: Float[Array, "3 3 inputs outputs"]
     bias: Float[Array, "outputs"]
+    size: tuple[int, int] = eqx.field(static=True)
 
     def __init__(
-        self, channels: int, outputs: int, doublings: int, width: int, key: Key[Array, ""]
+        self, channels: int, image: tuple[int, ...], doublings: int, width: int, key: Key[Array, ""]
     ):
+        rows, columns, outputs = image
+        self.size = (rows, columns)
         *keys, last = jax.random.split(key, doublings + 1)
         self.convolutions = []
         for i, k in enumerate(keys):
@@ -77,29 +82,35 @@ class ImageDecoder(eqx.Module):
         self.kernel = spread * jax.random.truncated_normal(last, -2.0, 2.0, shape)
         self.bias = jnp.zeros((outputs,))
 
-    def __call__(self, z: Latent) -> Float[Array, "side side outputs"]:
+    def __call__(self, z: Latent) -> Float[Array, "rows columns outputs"]:
         (x,) = jax.tree.leaves(z)
         for convolution in self.convolutions:
             x = doubled(jax.nn.relu(convolution(x)))
-        return convolve(x, self.kernel) + self.bias
+        return cropped(convolve(x, self.kernel) + self.bias, *self.size)
 
 
-def doubled(x: Float[Array, "side side channels"]) -> Float[Array, "twice twice channels"]:
+def doubled(x: Plane) -> Float[Array, "twice_height twice_width channels"]:
     """Every place four times."""
     return jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
 
 
+def cropped(x: Plane, height: int, width: int) -> Plane:
+    """What :func:`muscope.agent.pixels.framed` framed."""
+    top, left = ((n - size) // 2 for size, n in zip((height, width), x.shape[:2], strict=True))
+    return x[top : top + height, left : left + width]
+
+
 def doublings(latent: Latent, spec: Spec) -> int:
-    """How often the side of a latent plane is doubled in the image's; 0 if they are no such
-    planes.
+    """How often the sides of a latent plane are doubled in the image's with its border; 0 if they
+    are no such planes.
     """
     shapes = [x.shape for x in jax.tree.leaves(latent)]
     if len(shapes) != 1 or len(shapes[0]) != 3 or len(spec.observation_shape) != 3:
         return 0
-    (side, other, _), (height, width, _) = shapes[0], spec.observation_shape
-    times = (height // side).bit_length() - 1 if side else 0
-    square = side == other and height == width and height == side << max(times, 0)
-    return times if square and times > 0 else 0
+    plane, image = shapes[0][:2], spec.observation_shape[:2]
+    times = (-(-image[0] // max(plane[0], 1)) - 1).bit_length()
+    fits = plane == tuple(-(-n // (1 << times)) for n in image)
+    return times if fits else 0
 
 
 def initial(settings: Reconstruction, agent: MuZero, spec: Spec, key: Key[Array, ""]) -> Any:
@@ -108,7 +119,7 @@ def initial(settings: Reconstruction, agent: MuZero, spec: Spec, key: Key[Array,
     times = doublings(latent, spec)
     if times:
         channels = jax.tree.leaves(latent)[0].shape[-1]
-        return ImageDecoder(channels, spec.observation_shape[-1], times, settings.width, key)
+        return ImageDecoder(channels, spec.observation_shape, times, settings.width, key)
     inputs = sum(x.size for x in jax.tree.leaves(latent))
     seen = jax.eval_shape(agent.seen, jax.ShapeDtypeStruct(spec.observation_shape, jnp.float32))
     return VectorDecoder(inputs, seen.size, settings.width, key)
