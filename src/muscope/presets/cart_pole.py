@@ -90,8 +90,14 @@ PRESETS: dict[str, Config] = {
             steps=10_000,
             checkpoints=(0, 500, 1_000, 2_000, 5_000, 10_000),
         ),
-        evaluate=EvaluateConfig(episodes=10),
-        experiments=looks(sequences=8, search=(2_000,), planning=(2_000, 10_000), episodes=8),
+        evaluate=EvaluateConfig(episodes=10, states=48),
+        experiments=looks(
+            sequences=8,
+            search=(2_000,),
+            planning=(2_000, 10_000),
+            simulations=(1, 4, 16, 32),
+            episodes=8,
+        ),
     ),
     "paper": dataclasses.replace(
         _PAPER,
