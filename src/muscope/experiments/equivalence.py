@@ -47,6 +47,7 @@ from muscope.experiments.own_policy import (
     following,
     memory_of_following,
 )
+from muscope.experiments.view import Choice, Colour, Lines, View
 from muscope.room import Part
 from muscope.storage.schema import AGENT, Schema, integer, number, text
 from muscope.subjects import Subject
@@ -397,6 +398,39 @@ def _by_step(axes: Axes, table: pa.Table, column: str) -> None:
     style.scale_to_trained(axes, steps)
 
 
+def view(given: Tables) -> View:
+    """By checkpoint, policies beside each other, for chosen functions and a horizon."""
+    colours: dict[str, Colour] = {
+        "own": "blue",
+        "prior": "orange",
+        "uniform": "green",
+        "other": "grey",
+    }
+    measures = {
+        "error": "error of order h",
+        "absolute_error": "mean of the difference's absolute value",
+        "rewards_error": "of rewards alone (Definition 2)",
+        "value_error": "of the value alone",
+        "spread": "spread of true values of that order",
+        "ended": "share of sequences that were over",
+    }
+    lines = Lines(
+        "step",
+        "training steps",
+        measures,
+        colour="policy",
+        dash="function",
+        colours=colours,
+        scale="training",
+    )
+    choices = (
+        Choice("horizon", "horizon h", "slider"),
+        Choice("policy", "policies"),
+        Choice("function", "functions", first=("own",)),
+    )
+    return View((lines,), choices)
+
+
 def caption(given: Tables) -> str:
     """What the picture shows, with the numbers it was made with."""
     table = given["equivalence"]
@@ -442,6 +476,7 @@ EXPERIMENT = Experiment(
     run=run,
     plot=plot,
     caption=caption,
+    view=view,
     settings=Equivalence,
     steps=steps,
     work=work,
