@@ -141,7 +141,7 @@ def halved(x: Plane) -> Float[Array, "half_height half_width channels"]:
     return x.reshape(height // 2, 2, width // 2, 2, channels).mean(axis=(1, 3))
 
 
-def framed(x: Plane, height: int, width: int) -> Plane:
+def framed(x: Plane, height: int, width: int) -> Float[Array, "{height} {width} channels"]:
     """An image in the midst of zeros; as it is if it has the size already."""
     missing = [size - n for size, n in zip((height, width), x.shape[:2], strict=True)]
     return jnp.pad(x, [*((n // 2, n - n // 2) for n in missing), (0, 0)]) if any(missing) else x

@@ -94,7 +94,9 @@ def doubled(x: Plane) -> Float[Array, "twice_height twice_width channels"]:
     return jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
 
 
-def cropped(x: Plane, height: int, width: int) -> Plane:
+def cropped(
+    x: Float[Array, "rows columns channels"], height: int, width: int
+) -> Float[Array, "{height} {width} channels"]:
     """What :func:`muscope.agent.pixels.framed` framed."""
     top, left = ((n - size) // 2 for size, n in zip((height, width), x.shape[:2], strict=True))
     return x[top : top + height, left : left + width]
