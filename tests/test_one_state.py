@@ -184,7 +184,7 @@ def test_a_drawn_tree_has_every_node_once_and_none_on_another(seen):
 @pytest.fixture(scope="module")
 def run(tiny_study):
     """With HTML in its name, and no tables yet."""
-    path = tiny_study.path.with_name("<b>run</b>")
+    path = tiny_study.path.parent / "<b>run</b>"
     shutil.copytree(tiny_study.path, path, ignore=shutil.ignore_patterns("tables", "cells"))
     return muscope.open_run(path)
 
