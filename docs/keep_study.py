@@ -15,7 +15,7 @@ from PIL import Image
 from muscope.storage import tables
 
 HERE = Path(__file__).parent
-LARGE = ("figure4", "figure4_states", "decisions")
+LARGE = ("figure4", "figure4_states", "decisions", "equivalence")
 """Tables of every sequence or state, whose numbers are kept to four digits (12 bits)."""
 BITS = 12
 COLOURS = 128

@@ -10,6 +10,7 @@ its columns, and what other columns must be.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import textwrap
@@ -207,7 +208,8 @@ def would_decide(row: dict[str, Any], together: list[dict[str, Any]]) -> str:
     # Holm's factor: claims whose p is no smaller.
     factor = sum(other["p"] >= row["p"] for other in together)
     normal = NormalDist()
-    needed = normal.inv_cdf(1 - ALPHA / factor / 2) / normal.inv_cdf(1 - row["p"] / 2)
+    found = normal.inv_cdf(1 - row["p"] / 2)
+    needed = normal.inv_cdf(1 - ALPHA / factor / 2) / found if found else math.inf
     agents = row["n_agents"] * needed**2
     rounded = float(f"{agents:.2g}")
     told = f"about {rounded:,.0f}" if rounded < MOST_AGENTS else f"more than {MOST_AGENTS:,}"
