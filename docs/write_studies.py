@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from muscope import statistics
-from muscope.claims import SCHEMA as CLAIMS
 from muscope.claims import FEWEST, UNJUDGED
+from muscope.claims import SCHEMA as CLAIMS
 from muscope.claims.interval import ALPHA
 from muscope.experiments import registry
 from muscope.experiments.planning_claims import POLICIES

@@ -6,6 +6,7 @@ within a row mean anything.  The diagonal is Figure 3 at the same horizon and nu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,23 +138,35 @@ def plot(given: Tables) -> Figure:
     counts = (lowest[:, :, None] == np.arange(len(steps))).sum(axis=0)
     with style.context():
         figure, (left, right) = style.pair(height=3.4)
-        _matrix(
-            left, steps, mean, mean / np.maximum(mean.max(axis=1, keepdims=True), TINY), "{:.2g}"
-        )
+        _matrix(left, steps, mean, mean / np.maximum(mean.max(axis=1, keepdims=True), TINY), _short)
         left.scatter(mean.argmin(axis=1), np.arange(len(steps)) + 0.36, 6, "black", zorder=3)
         left.set_title("value error, mean over agents", fontsize=9)
-        _matrix(right, steps, counts, counts / max(len(errors), 1), "{:.0f}")
+        _matrix(right, steps, counts, counts / max(len(errors), 1), "{:.0f}".format)
         right.set_title("agents with the row's minimum here", fontsize=9)
         left.set_ylabel("model at step X")
         return figure
 
 
-def _matrix(axes: Axes, steps: list[int], values: np.ndarray, shade: np.ndarray, form: str) -> None:
+def _short(value: float) -> str:
+    """A number that fits into a cell: 12, 0.56, 0.0035, 4e-5."""
+    if not value or value >= 1e-3:
+        return f"{value:.2g}"
+    digit, power = f"{value:.0e}".split("e")
+    return f"{digit}e{int(power)}"
+
+
+def _matrix(
+    axes: Axes,
+    steps: list[int],
+    values: np.ndarray,
+    shade: np.ndarray,
+    form: Callable[[float], str],
+) -> None:
     """Numbers on shaded cells, the diagonal outlined."""
     axes.imshow(shade, cmap="Blues", vmin=0.0, vmax=1.6, aspect="auto")
     size = 8 if len(steps) <= 6 else 6
     for (x, y), value in np.ndenumerate(values):
-        axes.text(y, x, form.format(value), ha="center", va="center", fontsize=size)
+        axes.text(y, x, form(value), ha="center", va="center", fontsize=size)
     for i in range(len(steps)):
         box = Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.2)
         axes.add_patch(box)
