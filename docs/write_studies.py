@@ -26,10 +26,12 @@ from muscope import statistics
 from muscope.claims import FEWEST, UNJUDGED
 from muscope.claims import SCHEMA as CLAIMS
 from muscope.claims.interval import ALPHA
+from muscope.comparison import CORRECTED, Compared, between, curves
 from muscope.experiments import registry
 from muscope.experiments.planning_claims import POLICIES
 from muscope.experiments.style import thousands
 from muscope.storage import tables
+from muscope.storage.folder import Folder
 
 HERE = Path(__file__).parent
 PAGE = HERE / "studies.md"
@@ -60,10 +62,30 @@ class Study(NamedTuple):
         return statistics.rows(table, reading=reading).to_pylist()
 
 
+class Beside(NamedTuple):
+    """Two studies that are held against each other."""
+
+    title: str
+    studies: list[str]
+    """Their folders' names; the first is the reference."""
+    remarks: str
+
+
+class Kept(Folder):
+    """A study's folder here, which has nothing but tables."""
+
+    def table_path(self, table: str) -> Path:
+        return self.path / f"{table}.parquet"
+
+
+def listed(kind: str) -> list[dict[str, Any]]:
+    """Entries of ``studies.toml``, in its order."""
+    return tomllib.loads((HERE / "results" / "studies.toml").read_text())[kind]
+
+
 def studies() -> list[Study]:
-    """Those of ``studies.toml``, in its order."""
-    listed = tomllib.loads((HERE / "results" / "studies.toml").read_text())["study"]
-    return [Study(HERE / "results" / one.pop("folder"), **one) for one in listed]
+    """All that are listed."""
+    return [Study(HERE / "results" / one.pop("folder"), **one) for one in listed("study")]
 
 
 def pm(summary: statistics.Summary, digits: int = 3) -> str:
@@ -256,6 +278,36 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
+def beside(both: Beside, found: list[Study]) -> Iterator[str]:
+    """How far two studies differ, by everything that a figure is compared by."""
+    columns = {study.folder.name: study.column for study in found}
+    runs = [Compared(columns[name], Kept(HERE / "results" / name)) for name in both.studies]
+    yield f"## {both.title}"
+    for paragraph in both.remarks.strip().split("\n\n"):
+        yield wrapped(" ".join(paragraph.split()))
+    yield wrapped(CORRECTED)
+    rows = [
+        [
+            title if i == 0 else "",
+            row["measure"],
+            row["at"],
+            f"{row['reference_mean']:.3g}",
+            f"{row['run_mean']:.3g}",
+            f"{short(row['difference'])} [{short(row['low'])}, {short(row['high'])}]",
+            row["verdict"],
+        ]
+        for title, table in _differences(runs)
+        for i, row in enumerate(table.to_pylist())
+    ]
+    yield grid(["", "measure", "at", *(run.name for run in runs), "difference", ""], rows)
+
+
+def _differences(runs: list[Compared]) -> Iterator[tuple[str, pa.Table]]:
+    for experiment in runs[0].experiments():
+        if all(run.has(experiment) for run in runs):
+            yield experiment.title, between(experiment, curves(experiment, runs), runs)
+
+
 def section(study: Study) -> Iterator[str]:
     """One study."""
     yield f"## {study.title}"
@@ -283,6 +335,8 @@ def page() -> str:
         all_claims(found),
     ]
     parts[1] = wrapped(parts[1])
+    for both in listed("beside"):
+        parts += beside(Beside(**both), found)
     for study in found:
         parts += section(study)
     return "\n\n".join(parts) + "\n"
