@@ -25,7 +25,8 @@ def events(folder):
     for path in sorted(folder.glob("events.out.tfevents.*")):
         data, at = path.read_bytes(), 0
         while at < len(data):
-            (length,) = struct.unpack_from("<Q", data, at)  # Then its CRC, the record, and its CRC.
+            # Its length, a checksum of that, the record, and a checksum of it.
+            (length,) = struct.unpack_from("<Q", data, at)
             event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
             at += 12 + length + 4
             if event.HasField("session_log") and event.step == 0:
@@ -52,6 +53,7 @@ def test_every_agents_curves_are_the_logs(run, capsys):
                 ("games/score", line["score"][agent], games),
             ):
                 shown = found.get((tag, line["step"]))
+                assert (shown is None) == (not count)
                 if count:
                     np.testing.assert_allclose(shown, total / count, rtol=1e-6)
     assert any(tag == "games/score" for tag, _ in found)
@@ -89,17 +91,35 @@ def test_a_run_is_followed_until_it_is_trained(run, tmp_path, monkeypatch):
     assert steps == {line["step"] for line in logged(run) if line["updates"][0]} | {
         line["step"] for line in logged(run) if line["episodes"][0]
     }
-    assert len(purged) == 1
+    assert len(purged) == 2  # One before the log was shorter, and one after.
 
 
-def test_what_is_not_ours_is_left_alone(run, tmp_path):
-    (tmp_path / "thesis.tex").write_text("mine")
+@pytest.mark.parametrize(
+    "name", ["thesis.tex", "other/events.out.tfevents.1", "agent-0000/notes", "empty/deep"]
+)
+def test_what_is_not_ours_is_left_alone(run, tmp_path, name):
+    muscope.tensorboard(run, tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError, match="choose another --out"):
         muscope.tensorboard(run, tmp_path)
-    assert (tmp_path / "thesis.tex").exists()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_extra_is_asked_for(run, monkeypatch):
+def test_curves_are_written_anew_and_lost_to_nothing(run, tmp_path, monkeypatch):
+    for _ in range(2):
+        muscope.tensorboard(run, tmp_path)
+    (file,) = (tmp_path / "agent-0000").iterdir()
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ConfigError, match=r"muscope\[tensorboard\]"):
-        muscope.tensorboard(run)
+        muscope.tensorboard(run, tmp_path)
+    assert file.exists()
+
+
+def test_a_run_without_a_log_has_no_curves(run, tmp_path):
+    run.metrics_path.rename(tmp_path / "log")
+    with pytest.raises(muscope.RunError, match="no training log yet"):
+        muscope.tensorboard(run, tmp_path / "boards")
+    assert not (tmp_path / "boards").exists()
+    (tmp_path / "log").rename(run.metrics_path)

@@ -141,9 +141,9 @@ def test_the_cost_of_an_evaluation_is_counted_and_announced(small, capsys, monke
     reset_and_moves = environment.simulator.computed - before
     jax.block_until_ready(tree(state).reward)
     assert 12 <= environment.simulator.computed - before - reset_and_moves <= 20
-    each = cost.seconds_per_step(environment)
+    each = cost.seconds_per_step(environment, "training")
     assert 0 < each.given <= each.stepped < 0.1
-    monkeypatch.setattr(cost, "seconds_per_step", lambda environment: cost.Steps(1.0, 1.0))
+    monkeypatch.setattr(cost, "seconds_per_step", lambda *_: cost.Steps(1.0, 1.0))
     piece = cost.Share(figure4, small.evaluate, settings, frozenset({1, 2}))
     limit = environment.spec.time_limit
     episodes = 2 * small.evaluate.episodes * limit

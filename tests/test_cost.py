@@ -16,6 +16,7 @@ from muscope.errors import FigureError, HostError
 from muscope.experiments import cost, registry
 from muscope.experiments import evaluate as cells
 from muscope.experiments import plans as asking
+from muscope.foreign.wrappers import WithHistory
 from muscope.work import total
 
 LOOK = EvaluateConfig(episodes=3, states=4)
@@ -24,7 +25,7 @@ LOOK = EvaluateConfig(episodes=3, states=4)
 @pytest.fixture
 def slow(monkeypatch):
     """A simulator on the host that takes a second for a step, a quarter of it if it is given."""
-    monkeypatch.setattr(cost, "seconds_per_step", lambda environment: cost.Steps(1.0, 0.25))
+    monkeypatch.setattr(cost, "seconds_per_step", lambda *_: cost.Steps(1.0, 0.25))
     world = host_cart_pole(HostConfig(1))
     return muscope.subject([TrueModel(world, jnp.sum)] * 2, world)
 
@@ -69,6 +70,18 @@ def test_what_is_left_is_told_alone_and_nothing_is_where_nothing_is_left(slow, c
     on_device = muscope.subject(TrueModel(CartPole(), jnp.sum), "cart-pole")
     cells.announce(on_device, asking.plan(on_device, LOOK))
     assert lines(capsys) == []
+
+
+def test_what_does_not_follow_actions_in_one_go_is_priced_step_by_step(monkeypatch):
+    def never(*_):
+        raise AssertionError("measured for nothing")
+
+    monkeypatch.setattr(cost, "seconds_per_given", never)
+    world = host_cart_pole(HostConfig(1))
+    for environment in (world, WithHistory(world, 2)):  # No play, and a wrapper that steps.
+        for truth in ("training", "game"):
+            each = cost.seconds_per_step(environment, truth)
+            assert 0 < each.stepped == each.given
 
 
 def test_a_figure_without_a_count_is_named_and_one_that_fails_is_told(slow, capsys):

@@ -131,9 +131,9 @@ def test_other_images_get_a_border_of_zeros(shape, latent):
     assert float(jnp.sum(framed_)) == pytest.approx(float(jnp.sum(image)), rel=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(50, 15, 4), (12, 12, 4), (4,)])
+@pytest.mark.parametrize("shape", [(50, 15, 4), (12, 12, 4), (84, 84), (4,)])
 def test_other_observations_are_refused(shape):
-    with pytest.raises(ConfigError, match="at least 16 x 16 pixels"):
+    with pytest.raises(ConfigError, match="at least 16 x 16, not"):
         build(CONFIG, Spec("screen", 3, shape, 10), jax.random.key(0))
 
 

@@ -360,6 +360,7 @@ def tensorboard(
 
     Raises:
         ConfigError: tensorboardX is not installed, or ``out`` holds something else.
+        RunError: the run has no log, and ``follow`` is None.
 
     """
     run = _opened(run)

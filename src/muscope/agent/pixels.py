@@ -49,8 +49,8 @@ def sides(shape: tuple[int, ...]) -> Sides:
     """
     if len(shape) != 3 or min(shape[:2]) < SMALLEST:
         raise ConfigError(
-            f"network.kind = 'resnet' needs images of at least {SMALLEST} x {SMALLEST} pixels, not "
-            f"observations of shape {shape}."
+            f"network.kind = 'resnet' needs images of shape (rows, columns, channels), at least "
+            f"{SMALLEST} x {SMALLEST}, not observations of shape {shape}."
         )
     halvings = max(2, (-(-max(shape[:2]) // SIDE) - 1).bit_length())
     height, width = (-(-n // (1 << halvings)) for n in shape[:2])

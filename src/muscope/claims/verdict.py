@@ -28,7 +28,8 @@ FEWEST = 3
 CORRECTED = (
     "p is two-sided and belongs to the interval; verdicts go by p corrected for the number of "
     "claims that are judged together (Holm's step-down, level 5 %). Intervals are not corrected. "
-    "Former readings have verdicts of their own, not corrected and not counted."
+    "Former readings have verdicts of their own, not corrected and not counted. Fewer than "
+    f"{FEWEST} agents decide nothing."
 )
 """For readers of the verdicts."""
 SCHEMA = Schema(

@@ -21,7 +21,8 @@ CORRECTED = (
     "Differences are means over agents, of agents of equal seed and number pair by pair, with "
     "95 % intervals (bootstrap; with few agents at least Student's t). p is two-sided and belongs "
     "to the interval; a difference is claimed where p, corrected for the number of comparisons in "
-    "its experiment (Holm's step-down), is below 5 %. Intervals are not corrected."
+    "its experiment (Holm's step-down), is below 5 %. Intervals are not corrected. Fewer than "
+    f"{FEWEST} agents on a side decide nothing."
 )
 """For readers of the differences."""
 DIFFERENCES = Schema(

@@ -15,8 +15,8 @@ class NetworkConfig(Settings):
     section = "network"
 
     kind: str = "mlp"
-    """Which network to build: mlp, resnet (of images, whatever their shape), or your own
-    (FILE.py:NAME, package.module:NAME)."""
+    """Which network to build: mlp, resnet (of images, rows x columns x channels, from 16 x 16 on),
+    or your own (FILE.py:NAME, package.module:NAME)."""
     width: Units = 64
     """Units of every hidden layer; of a resnet, those of its heads."""
     latent: Units = 64

@@ -167,7 +167,7 @@ class HostEnvironment:
         self, state: HostState, actions: Int[Array, "H"], length: Int[Array, ""]
     ) -> Float[Array, "H"]:
         """See :func:`muscope.envs.base.play_out`; in one go, if the model can."""
-        if not self._plays_in_one_go():
+        if not self.plays_in_one_go():
             return step_out(self, state, actions, length)
         points = host_call(
             self._play_on_host,
@@ -179,7 +179,7 @@ class HostEnvironment:
         )
         return jax.vmap(self.reward)(points) if self.in_training else points
 
-    def _plays_in_one_go(self) -> bool:
+    def plays_in_one_go(self) -> bool:
         """Whether the model can, and a subclass's steps and ends are those it knows."""
         kind = type(self)
         same_end = not self.in_training or kind.ended is kind.ended_in_play

@@ -18,7 +18,7 @@ from jaxtyping import Array, Key
 
 from muscope.config import EvaluateConfig, Settings
 from muscope.envs import Environment, State
-from muscope.envs.base import play_out
+from muscope.envs.base import play_out, training_view
 from muscope.envs.host import HostEnvironment
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
@@ -43,21 +43,32 @@ class Steps(NamedTuple):
 
 
 @functools.cache
-def seconds_per_step(environment: HostEnvironment) -> Steps:
-    """Measured on a few random steps with all workers."""
+def seconds_per_step(environment: Any, truth: str) -> Steps:
+    """Measured on a few random steps with all workers.
+
+    Args:
+        environment: on the host, under any wrappers.
+        truth: ``evaluate.truth``, in whose problem rollouts go.
+
+    """
+    host = simulated(environment)
+    assert host is not None
     states = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), LANES))
     step = jax.jit(jax.vmap(environment.step))
     computed, spent = 0, 0.0
     for i in range(4):
         key = jax.random.fold_in(jax.random.key(1), i)
         actions = jax.random.randint(key, (LANES,), 0, environment.spec.num_actions)
-        start, before = time.perf_counter(), environment.simulator.computed
+        start, before = time.perf_counter(), host.simulator.computed
         states = jax.block_until_ready(step(states, actions)).state
         if i:  # The first includes the compilation and the start of workers.
             spent += time.perf_counter() - start
-            computed += environment.simulator.computed - before
+            computed += host.simulator.computed - before
     stepped = spent / max(computed, 1)
-    return Steps(stepped, min(stepped, seconds_per_given(environment, states, LANES)))
+    view = training_view(environment) if truth == "training" else environment
+    if not (isinstance(view, HostEnvironment) and view.plays_in_one_go()):
+        return Steps(stepped, stepped)
+    return Steps(stepped, min(stepped, seconds_per_given(view, states, LANES)))
 
 
 def seconds_per_given(environment: Environment, states: State, lanes: int) -> float:
@@ -100,14 +111,19 @@ def announce(subject: Subject, pieces: Sequence[Share]) -> None:
         pieces: all of the evaluation.
 
     """
-    environment = simulated(subject.environment)
     pieces = [piece for piece in pieces if piece.cells]
-    if environment is None or not pieces:
+    environment: Any = subject.environment
+    if simulated(environment) is None or not pieces:
         return
     steps = _steps_by_part(subject, pieces)
     most = int(sum(sum(part) for part in steps.values()))
-    each = seconds_per_step(environment)
-    seconds = {n: s.stepped * each.stepped + s.given * each.given for n, s in steps.items()}
+    truths = {SHARED: pieces[0].evaluate.truth}
+    truths |= {piece.experiment.name: piece.evaluate.truth for piece in pieces}
+    each = {name: seconds_per_step(environment, truths[name]) for name in steps}
+    seconds = {
+        name: of.stepped * each[name].stepped + of.given * each[name].given
+        for name, of in steps.items()
+    }
     took = sum(seconds.values())
     uncounted = [p.experiment.name for p in pieces if p.experiment.work is None]
     if took < WORTH_SAYING and not uncounted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -102,13 +102,15 @@ def _rates(
     in_turn: bool,
     measure: bool,
 ) -> Rates:
-    environment = envs.make(config.environment)
+    environment: Any = envs.make(config.environment)
     of_kind = sizes(config, environment)
     parameters = nbytes(form(config, environment))
     rates = {kind: _rate(kind, size, device, launch, parameters) for kind, size in of_kind.items()}
-    host, share = simulated(environment), 1.0
-    if host is not None:
-        each = seconds_per_step(host) if measure else Steps(HOST_STEP, HOST_STEP)
+    on_host, share = simulated(environment) is not None, 1.0
+    if on_host:
+        each = Steps(HOST_STEP, HOST_STEP)
+        if measure:
+            each = seconds_per_step(environment, config.evaluate.truth)
         share = each.given / each.stepped
         rates["environment"] = Rate(0.0, each.stepped)
         rates["reset"] = Rate()
@@ -116,7 +118,7 @@ def _rates(
         kind: Compiling(TRACING * _told(size.equations), COMPILING * _told(size.equations))
         for kind, size in of_kind.items()
     }
-    return Rates(told, rates, first, devices, host is not None, share, in_turn)
+    return Rates(told, rates, first, devices, on_host, share, in_turn)
 
 
 def _told(equations: int) -> float:

@@ -6,13 +6,13 @@ nothing of it, so it works on any run: one that is finished, one that trains on 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from muscope.errors import ConfigError
+from muscope.errors import ConfigError, RunError
+from muscope.progress import say
 from muscope.storage import metrics
 from muscope.storage.run import Run
 
@@ -61,10 +61,16 @@ def write(run: Run, out: Path, follow: float | None = None) -> Path:
 
     Raises:
         ConfigError: tensorboardX is not installed, or ``out`` holds something else.
+        RunError: there is no log to write, and nobody waits for one.
 
     """
+    writer = _writer()
+    boards = [_Board(block.metrics_path, block.agents, out, writer) for block in run.blocks()]
+    if follow is None and not any(board.log.exists() for board in boards):
+        raise RunError(f"{run.path} has no training log yet; 'muscope train' writes one.")
     _make_room(out)
-    boards = [_Board(block.metrics_path, block.agents, out, _writer()) for block in run.blocks()]
+    if follow is not None:
+        say(f"{out} follows {run.path} until it is trained; Ctrl-C stops that.")
     try:
         while True:
             trained = not run.missing_steps()
@@ -78,30 +84,38 @@ def write(run: Run, out: Path, follow: float | None = None) -> Path:
             board.close()
 
 
-def _writer() -> Callable[..., Any]:
+def _writer() -> Callable[[Path], Any]:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise ConfigError(
             "TensorBoard's files need tensorboardX: pip install 'muscope[tensorboard]'."
         ) from error
-    return SummaryWriter
+    # What TensorBoard has read of former files, or of lines since taken back, it forgets.
+    return lambda path: SummaryWriter(str(path), purge_step=0, max_queue=1000, flush_secs=1)
 
 
 def _make_room(out: Path) -> None:
-    """Delete what was written here before, and nothing else."""
-    files = [path for path in out.rglob("*") if not path.is_dir()]
-    foreign = [path for path in files if not path.name.startswith("events.out.tfevents.")]
-    if foreign or out.is_file():
-        raise ConfigError(f"{out} holds more than TensorBoard's files; choose another --out.")
-    if out.exists():
-        shutil.rmtree(out)
+    """Delete what was written here before.
+
+    Raises:
+        ConfigError: there is anything else.
+
+    """
+    ours = [*out.glob("agent-[0-9][0-9][0-9][0-9]/events.out.tfevents.*")]
+    folders = {path.parent for path in ours}
+    if out.is_file() or {*out.rglob("*")} - {*ours, *folders}:
+        raise ConfigError(f"{out} holds more than a run's training curves; choose another --out.")
+    for path in ours:
+        path.unlink()
+    for folder in folders:
+        folder.rmdir()
 
 
 class _Board:
     """A block's log and its agents' event files."""
 
-    def __init__(self, log: Path, agents: range, out: Path, writer: Callable[..., Any]):
+    def __init__(self, log: Path, agents: range, out: Path, writer: Callable[[Path], Any]):
         self.log, self.agents, self.out, self.writer = log, agents, out, writer
         self.writers: list[Any] = []
         self.rounds, self.began = 0, 0.0
@@ -112,15 +126,13 @@ class _Board:
         entries = metrics.read(self.log).entries
         if not entries:
             return
-        taken_back = entries[-1]["rounds"] < self.rounds
-        if taken_back:
+        if entries[-1]["rounds"] < self.rounds:
             self.close()
             self.rounds = 0
         if not self.writers:
             self.began = self.log.stat().st_mtime - entries[-1]["seconds"]
             names = [self.out / f"agent-{agent:04d}" for agent in self.agents]
-            purged = {"purge_step": 0} if taken_back else {}
-            self.writers = [self.writer(str(name), **purged) for name in names]
+            self.writers = [self.writer(name) for name in names]
         new = [entry for entry in entries if entry["rounds"] > self.rounds]
         for entry in new:
             for place, writer in enumerate(self.writers):

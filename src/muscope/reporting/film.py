@@ -7,8 +7,9 @@ steps before.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Sequence
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from muscope.envs.base import State
-from muscope.errors import ConfigError
+from muscope.errors import ConfigError, RunError
 from muscope.evaluation.play import muzero_policy
 from muscope.evaluation.value_error import predicted_rewards
 from muscope.experiments import style
@@ -105,9 +106,10 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
     Raises:
         ConfigError: nobody has written how the environment looks, the file is neither, or an MP4
             is asked for without the extra ``[mp4]``.
+        RunError: the MP4 cannot be encoded.
 
     """
-    make_writer = _writer_of(path)
+    writer, ffmpeg = _writer_of(path)
     draw = scene_of(agent.environment)
     if draw is None:
         raise ConfigError(
@@ -119,14 +121,12 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
     length = len(shown.action)
     stride = -(-length // FRAMES)
     steps = list(range(0, length, stride))
-    with style.context(), rc_context(_ffmpeg(path)):
+    with style.context(), rc_context(ffmpeg), _unfinished(path) as temporary:
         figure, scene, plot = _canvas(shown)
         now = plot.axvline(0, color="grey", linewidth=0.8)
-        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        writer = make_writer()
         with (
             naming(path),
-            writer.saving(figure, str(temporary), dpi=DPI),
+            writer().saving(figure, str(temporary), dpi=DPI) as saving,
             progress("film", len(steps), "frame") as bar,
         ):
             for step in steps:
@@ -141,14 +141,35 @@ def film(agent: TrainedAgent, path: Path, seed: int = 0) -> None:
                 if step == 0:  # Laid out once: it takes longer than a picture.
                     figure.draw_without_rendering()
                     figure.set_layout_engine("none")
-                writer.grab_frame()
+                saving.grab_frame()
                 bar.update(1)
-    data = temporary.read_bytes()
+        data = temporary.read_bytes()
     if path.suffix == GIF:
         box = scene.get_tightbbox().padded(4.0).extents
         data = gif.sealed(gif.noted(data, notes(agent, shown, steps, box)))
     write_atomically(path, data)
-    temporary.unlink()
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Where a film is written to, which is gone afterwards; what stops an encoder is told.
+
+    Raises:
+        RunError: it failed by itself.
+
+    """
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield temporary
+    except subprocess.CalledProcessError as error:
+        # A Ctrl-C stops it too, and must stay one.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        told = (error.stderr or error.output or b"").decode(errors="replace").strip()
+        reason = told.splitlines()[-1] if told else f"status {error.returncode}"
+        raise RunError(f"{path} cannot be encoded: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _canvas(shown: Episode) -> tuple[Figure, Any, Any]:
@@ -173,30 +194,28 @@ def _canvas(shown: Episode) -> tuple[Figure, Any, Any]:
     return figure, scene, plot
 
 
-def _writer_of(path: Path) -> Callable[[], AbstractMovieWriter]:
-    """What writes such a file.
+def _writer_of(path: Path) -> tuple[Callable[[], AbstractMovieWriter], Any]:
+    """What makes a writer of such a file, and Matplotlib's settings for it.
 
     Raises:
         ConfigError: it is no GIF and no MP4, or the latter's extra is missing.
 
     """
     if path.suffix == GIF:
-        return lambda: PillowWriter(fps=FPS)
+        return lambda: PillowWriter(fps=FPS), {}
     if path.suffix != MP4:
         raise ConfigError(f"a film is a {GIF} or an {MP4}, not '{path.name}'; rename it.")
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ConfigError("an MP4 needs imageio-ffmpeg: pip install 'muscope[mp4]'.")
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        settings = {"animation.ffmpeg_path": get_ffmpeg_exe()}
+    except ImportError as error:
+        raise ConfigError("an MP4 needs imageio-ffmpeg: pip install 'muscope[mp4]'.") from error
+    except RuntimeError as error:
+        raise ConfigError(f"an MP4 needs ffmpeg, and there is none here: {error}") from error
     # Every player knows H.264 with colours at half the resolution.
-    return lambda: FFMpegWriter(fps=FPS, codec="h264", extra_args=["-pix_fmt", "yuv420p"])
-
-
-def _ffmpeg(path: Path) -> Any:
-    """Matplotlib's settings, by name, for the program that makes an MP4."""
-    if path.suffix != MP4:
-        return {}
-    import imageio_ffmpeg
-
-    return {"animation.ffmpeg_path": imageio_ffmpeg.get_ffmpeg_exe()}
+    more = ["-pix_fmt", "yuv420p"]
+    return lambda: FFMpegWriter(fps=FPS, codec="h264", extra_args=more), settings
 
 
 WIDE = 10.0

@@ -110,7 +110,9 @@ def doublings(latent: Latent, spec: Spec) -> int:
     if len(shapes) != 1 or len(shapes[0]) != 3 or len(spec.observation_shape) != 3:
         return 0
     plane, image = shapes[0][:2], spec.observation_shape[:2]
-    times = (-(-image[0] // max(plane[0], 1)) - 1).bit_length()
+    times = max(
+        (-(-n // max(place, 1)) - 1).bit_length() for n, place in zip(image, plane, strict=True)
+    )
     fits = plane == tuple(-(-n // (1 << times)) for n in image)
     return times if fits else 0
 
