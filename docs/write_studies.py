@@ -286,6 +286,10 @@ def beside(both: Beside, found: list[Study]) -> Iterator[str]:
     for paragraph in both.remarks.strip().split("\n\n"):
         yield wrapped(" ".join(paragraph.split()))
     yield wrapped(CORRECTED)
+    compared = [(title, table.to_pylist()) for title, table in _differences(runs)]
+    notes = {f"{title}: {row['note']}" for title, rows in compared for row in rows if row["note"]}
+    for note in sorted(notes):
+        yield wrapped(note)
     rows = [
         [
             title if i == 0 else "",
@@ -296,8 +300,8 @@ def beside(both: Beside, found: list[Study]) -> Iterator[str]:
             f"{short(row['difference'])} [{short(row['low'])}, {short(row['high'])}]",
             row["verdict"],
         ]
-        for title, table in _differences(runs)
-        for i, row in enumerate(table.to_pylist())
+        for title, rows in compared
+        for i, row in enumerate(rows)
     ]
     yield grid(["", "measure", "at", *(run.name for run in runs), "difference", ""], rows)
 

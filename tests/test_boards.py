@@ -117,6 +117,14 @@ def test_curves_are_written_anew_and_lost_to_nothing(run, tmp_path, monkeypatch)
     assert file.exists()
 
 
+def test_damaged_lines_are_told(run, tmp_path, capsys):
+    whole = run.metrics_path.read_bytes()
+    run.metrics_path.write_bytes(whole + b"{torn")
+    muscope.tensorboard(run, tmp_path)
+    run.metrics_path.write_bytes(whole)
+    assert "1 torn or damaged line(s) of metrics.jsonl are left out" in capsys.readouterr().err
+
+
 def test_a_run_without_a_log_has_no_curves(run, tmp_path):
     run.metrics_path.rename(tmp_path / "log")
     with pytest.raises(muscope.RunError, match="no training log yet"):

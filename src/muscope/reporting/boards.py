@@ -69,6 +69,9 @@ def write(run: Run, out: Path, follow: float | None = None) -> Path:
     if follow is None and not any(board.log.exists() for board in boards):
         raise RunError(f"{run.path} has no training log yet; 'muscope train' writes one.")
     _make_room(out)
+    damaged = sum(metrics.read(board.log).damaged for board in boards)
+    if damaged:
+        say(f"{run.path}: {damaged} torn or damaged line(s) of metrics.jsonl are left out.")
     if follow is not None:
         say(f"{out} follows {run.path} until it is trained; Ctrl-C stops that.")
     try:
