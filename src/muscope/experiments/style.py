@@ -139,7 +139,7 @@ def training_axis(axes: Axes, steps: Sequence[int]) -> None:
         axes.set_xscale("symlog", linthresh=positive[0])
     axes.set_xticks(list(steps), [thousands(s) for s in steps])
     axes.minorticks_off()
-    axes.tick_params(axis="x", labelrotation=0 if len(steps) <= 8 else 45)
+    axes.tick_params(axis="x", labelrotation=0 if len(steps) <= 7 else 45)
     axes.set_xlabel("training steps")
 
 
