@@ -129,6 +129,19 @@ def test_a_file_of_variants(tmp_path):
         variants.read(file)
     with pytest.raises(ConfigError, match="cannot be read"):
         variants.read(tmp_path / "none.toml")
+    file.write_text("[a]\nloss.unroll = 5\n[b]\nloss.unroll = 7\n")
+    with pytest.raises(ConfigError, match=r"v.toml: there is a variant 'b' already; rename"):
+        variants.read(file, taken={"b": {}, "c": {}})
+
+
+def test_cart_poles_ingredients_and_regimes_are_one_sweep():
+    base = stages.resolved(presets.preset("cart-pole", "paper"))
+    given = variants.read(EXAMPLES / "cart-pole-regimes.toml")
+    given |= variants.read(EXAMPLES / "cart-pole-ingredients.toml", given)
+    configs = variants.all_of(base, given, sweeps.TAKEN)
+    assert len(configs) == 1 + 16 + 13
+    assert configs["consistency"].loss.terms == ("consistency",)
+    assert configs["latent-distance-1"].terms["distance"]["weight"] == 1.0
 
 
 def test_cart_poles_regimes_go_from_paper_to_strong():

@@ -185,10 +185,9 @@ def test_a_figure_that_is_not_named_keeps_its_claims(run, tmp_path, capsys, monk
     cli.main(["evaluate", str(run), "--figures", source])
     cli.main(["claims", str(run), "--figures", source])
     judged = tables.read(run / "tables" / "claims.parquet").to_pylist()
-    assert (judged[-1]["claim"], judged[-1]["table"], judged[-1]["verdict"]) == (
-        *("own", "kept"),
-        "holds",
-    )
+    assert (judged[-1]["claim"], judged[-1]["table"]) == ("own", "kept")
+    assert judged[-1]["verdict"] == "inconclusive"  # of two agents
+    assert judged[-1]["estimate"] > 0
     monkeypatch.setattr(registry, "_added", {})
     capsys.readouterr()
     cli.main(["claims", str(run)])

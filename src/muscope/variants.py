@@ -164,11 +164,15 @@ def value_in_words(words: str, like: Any = None) -> Any:
         return words
 
 
-def read(path: Path) -> dict[str, Changes]:
+def read(path: Path, taken: Iterable[str] = ()) -> dict[str, Changes]:
     """The variants of a TOML file, a table for each, in which settings have dotted names.
 
+    Args:
+        path: of the file.
+        taken: names of variants that were read before.
+
     Raises:
-        ConfigError: there is no such file, or it is not of this form.
+        ConfigError: there is no such file, it is not of this form, or a name is taken.
 
     """
     try:
@@ -178,6 +182,8 @@ def read(path: Path) -> dict[str, Changes]:
     for name, table in written.items():
         if not isinstance(table, Mapping):
             raise ConfigError(f"{path}: '{name}' must be a table, a variant such as [{name}].")
+    if again := sorted(written.keys() & set(taken)):
+        raise ConfigError(f"{path}: there is a variant '{again[0]}' already; rename one of them.")
     return {name: dict(_flat(table)) for name, table in written.items()}
 
 

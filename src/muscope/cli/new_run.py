@@ -207,9 +207,9 @@ class _Sweep(_Figures):
     ] = ()
     """A setting and the values that it takes, all others as they are; each value is a variant.  Can
     be given several times."""
-    variants: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None
-    """Variants of several settings each: a table for each, such as [longer], and in it lines such
-    as loss.unroll = 20."""
+    variants: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE.toml...")] = ()
+    """Files of variants of several settings each: a table for each, such as [longer], and in it
+    lines such as loss.unroll = 20."""
 
 
 def _varied(base: Config, words: tuple[str, ...]) -> tuple[str, list[Any]]:
@@ -226,8 +226,8 @@ def sweep(arguments: list[str]) -> None:
         raise ConfigError("'sweep' needs --out DIR, the folder for its runs.")
     base = stages.resolved(config)
     given = variants.one_by_one(base, [_varied(base, words) for words in options.vary if words])
-    if options.variants is not None:
-        given |= variants.read(options.variants)
+    for file in options.variants:
+        given |= variants.read(file, given)
     again = f"'{shlex.join(['muscope', 'sweep', *arguments])}'"
     sweeps.sweep(base, given, options.out, names(options.figures), again)
     print(options.out)

@@ -149,10 +149,10 @@ def plot(given: Tables) -> Figure:
 
 def _short(value: float) -> str:
     """A number that fits into a cell: 12, 0.56, 0.0035, 4e-5."""
-    if not value or value >= 1e-3:
-        return f"{value:.2g}"
-    digit, power = f"{value:.0e}".split("e")
-    return f"{digit}e{int(power)}"
+    if 0.0 < value < 1e-3:
+        digit, power = f"{value:.0e}".split("e")
+        return f"{digit}e{int(power)}"
+    return f"{value:.2g}"
 
 
 def _matrix(
