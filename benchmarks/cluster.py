@@ -18,7 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # A worker has one core.
 
-from muscope import presets, stages
+from muscope import presets, studies
 from muscope.config import Config, RayConfig
 
 FIGURES = ["figure2", "figure3", "figure4", "endings"]
@@ -39,7 +39,7 @@ def seconds(asked: Config, place: Path, workers: int) -> float:
     os.sched_setaffinity(0, range(workers))  # Ray's processes have it from this one.
     begin = time.perf_counter()
     options = RayConfig(cpus_per_job=CORES / workers)
-    stages.study(asked, place, FIGURES, options)
+    studies.study(asked, place, FIGURES, options)
     return time.perf_counter() - begin
 
 

@@ -6,6 +6,9 @@ import shutil
 import signal
 from pathlib import Path
 
+# Tests compile much and compute little, so programs are hardly optimised.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 from filelock import FileLock
@@ -29,6 +32,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Two simulated devices: populations are split over them as they would be over GPUs.
 jax.config.update("jax_num_cpu_devices", 2)
 runtime.prepare()
+# Even the smallest programs are compiled once for all modules and workers.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def pytest_collection_modifyitems(items):

@@ -29,6 +29,7 @@ FLOORS = (
     ("cluster",),
     ("doors", "flags", "stages"),
     ("comparing", "looking"),
+    ("studies",),
     ("sweeps",),
     ("__init__", "cli"),
     ("__main__",),

@@ -10,7 +10,7 @@ from browser import chromium, opened
 from tabular import NEXT, REWARD, TERMINAL, TabularMDP, TabularState, perfect_agent
 
 import muscope
-from muscope import cli, runtime
+from muscope import cli, looking, runtime
 from muscope.config import SearchConfig
 from muscope.errors import ConfigError
 from muscope.evaluation.decisions import action_values
@@ -245,6 +245,26 @@ def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tiny_study
         frame.locator("g.node").nth(2).click()
         assert frame.locator("#picked").inner_text().startswith("node ")
         assert visit.said == []
+
+
+def test_a_study_looks_at_chosen_states_by_itself(tiny_study, monkeypatch):
+    run = tiny_study
+    made = sorted(path.name for path in run.look_path.iterdir())
+    assert made == ["costliest-decision.html", "typical-model-error.html", "worst-model-error.html"]
+    assert run.report_path.read_text().count("<iframe") == 3
+    asked = []
+
+    def of_others(run):
+        asked.append(run.path)
+        raise muscope.RunError("all agents had diverged.")
+
+    monkeypatch.setattr(looking, "look_at_chosen", of_others)
+    muscope.study(run.config, run.path)
+    assert not asked  # They are newer than the table.
+    shutil.rmtree(run.look_path)
+    muscope.study(run.config, run.path)
+    assert asked == [run.path]
+    assert run.report_path.read_text().count("<iframe") == 0
 
 
 def test_states_of_another_number_of_devices_are_refused(tiny_study, monkeypatch):

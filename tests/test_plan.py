@@ -10,7 +10,7 @@ import pytest
 from tabular import TabularMDP, perfect_agent
 
 import muscope
-from muscope import cli, presets, stages
+from muscope import cli, presets, stages, studies
 from muscope.config import EvaluateConfig, SearchConfig
 from muscope.errors import ConfigError
 from muscope.experiments import cost, registry
@@ -272,7 +272,7 @@ def test_a_long_study_begins_with_its_summary(tiny, tmp_path, monkeypatch, capsy
         tiny, train=dataclasses.replace(tiny.train, steps=80_000_000, checkpoints=(0,))
     )
     with pytest.raises(Begun):
-        stages.study(long, tmp_path / "run", ["figure2"])
+        studies.study(long, tmp_path / "run", ["figure2"])
     said = capsys.readouterr().err
     assert said.startswith("muscope: cart-pole, preset tiny: about ")
     assert len(said.splitlines()) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muscope import cli, presets, stages, sweeps, variants
+from muscope import cli, presets, stages, studies, sweeps, variants
 from muscope.config import Config, differences, to_dict
 from muscope.errors import BusyError, ConfigError, DivergedError, Interrupted, JobError, RunError
 from muscope.experiments import lab
@@ -162,7 +162,8 @@ def asked_of_study(monkeypatch, failing=(), checking=False):
     """
     asked = []
 
-    def study(config, out, experiments):
+    def study(config, out, experiments, closely):
+        assert not closely
         asked.append(out.name)
         if out.name in failing:
             raise failing[out.name]
@@ -172,8 +173,8 @@ def asked_of_study(monkeypatch, failing=(), checking=False):
         return RunSubject(Run(out, stages.resolved(config))), []
 
     if not checking:
-        monkeypatch.setattr(stages, "checked", checked)
-    monkeypatch.setattr(stages, "study", study)
+        monkeypatch.setattr(studies, "checked", checked)
+    monkeypatch.setattr(studies, "study", study)
     monkeypatch.setattr(sweeps, "compare", asked.extend)
     return asked
 
@@ -240,8 +241,8 @@ def swept(module_tiny, tmp_path_factory):
     """A sweep of two runs, its folder, and how many programs looked at the first and at both."""
     counts, out = [], tmp_path_factory.mktemp("sweeps") / "sweep"
 
-    def study(*given):
-        run = by_itself(*given)
+    def study(*given, **more):
+        run = by_itself(*given, **more)
         counts.append(len(made))
         return run
 
@@ -249,9 +250,9 @@ def swept(module_tiny, tmp_path_factory):
         made.append(given)
         return compiled(*given, **more)
 
-    made, by_itself, compiled = [], stages.study, lab.map_agents
+    made, by_itself, compiled = [], studies.study, lab.map_agents
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "study", study)
+        patch.setattr(studies, "study", study)
         patch.setattr(lab, "map_agents", map_agents)
         runs = sweeps.sweep(module_tiny, {"whole": {"loss.gradient_scale": 1.0}}, out, FIGURES)
     return runs, out, counts

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
         open_run,
         plan,
         report,
-        study,
         tensorboard,
         train,
     )
+    from muscope.studies import study
     from muscope.subjects import Subject, subject
     from muscope.sweeps import sweep
     from muscope.trained import TrainedAgent
@@ -69,7 +69,7 @@ _HOMES = {
     "plan": "stages",
     "preset": "presets",
     "report": "stages",
-    "study": "stages",
+    "study": "studies",
     "subject": "subjects",
     "sweep": "sweeps",
     "tensorboard": "stages",

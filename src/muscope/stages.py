@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from muscope import checks, cluster, display, envs, jobs, runtime
+from muscope import checks, display, jobs, runtime
 from muscope.agent import networks
-from muscope.config import Config, EvaluateConfig, RayConfig, differences, to_dict
+from muscope.config import Config, EvaluateConfig, differences, to_dict
 from muscope.config.base import from_dict
 from muscope.envs.registry import absolute, resolved_options
 from muscope.errors import ConfigError, RunError, nearest
@@ -21,8 +21,7 @@ from muscope.experiments import plans as asking
 from muscope.experiments import registry
 from muscope.experiments.base import Experiment
 from muscope.forecast.calibrate import SECONDS
-from muscope.forecast.forecast import Forecast, first_guess, forecast
-from muscope.forecast.text import WORTH_SAYING, summary
+from muscope.forecast.forecast import Forecast, forecast
 from muscope.host_call import host_errors
 from muscope.learning.terms import registry as terms
 from muscope.memory import said_if_short
@@ -31,7 +30,6 @@ from muscope.reporting.film import film as draw_film
 from muscope.reporting.page import experiments_of, report_together
 from muscope.reporting.page import judge as judge_folder
 from muscope.reporting.page import report as write_report
-from muscope.reporting.scenes import scene_of
 from muscope.run_subject import RunSubject
 from muscope.storage.folder import EXAMINATION, Folder
 from muscope.storage.merge import merge as merge_runs
@@ -215,18 +213,18 @@ def _merged(first: Sections, then: Sections) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sections(config: Config) -> dict[str, Mapping[str, Any]]:
+def sections(config: Config) -> dict[str, Mapping[str, Any]]:
     return {**config.experiments, "evaluate": to_dict(config.evaluate)}
 
 
 def _changed_in_memory(run: StudyRun) -> Sections:
     """Settings of evaluation that are not what the run's ``config.json`` says."""
-    kept = _sections(StudyRun.open(run.path).config)
+    kept = sections(StudyRun.open(run.path).config)
     return {
         section: {
             name: value for name, value in now.items() if kept.get(section, {}).get(name) != value
         }
-        for section, now in _sections(run.config).items()
+        for section, now in sections(run.config).items()
     }
 
 
@@ -406,67 +404,6 @@ def job(run: Run | str | Path, name: str) -> None:
     runtime.start()
     path = run.path if isinstance(run, Run) else Path(run)
     jobs.execute_by_name(path, name)
-
-
-def checked(
-    config: Config, out: str | Path, experiments: Sequence[str] | None = None
-) -> tuple[RunSubject, list[asking.Plan]]:
-    """What :func:`study` will do, after all that it refuses before it writes anything.
-
-    Returns:
-        The agents, with all settings written out, and what is asked of them.
-
-    Raises:
-        ConfigError: as :func:`muscope.checks.before_writing`.
-
-    """
-    runtime.start()
-    config = resolved(config)
-    planned = RunSubject(Run(Path(out), config))
-    plans = asking.plan(planned, config.evaluate, config.experiments, experiments)
-    checks.before_writing(config, planned, plans, roomy=Path(out).exists())
-    return planned, plans
-
-
-def study(
-    config: Config,
-    out: str | Path,
-    experiments: Sequence[str] | None = None,
-    ray: RayConfig | None = None,
-) -> StudyRun:
-    """All stages, each skipping what is already there; a long one begins with what it will cost.
-
-    Args:
-        config: all settings.
-        out: the run's directory.
-        experiments: names; all by default.
-        ray: hands the jobs to a Ray cluster; without it this process does them all.
-
-    Raises:
-        JobError: on a cluster some jobs failed; all others are done.
-
-    """
-    planned, plans = checked(config, out, experiments)
-    config = planned.config
-    if planned.run.missing_steps():  # Where nothing is trained, evaluation tells what is left.
-        with host_errors():
-            cells.announce(planned, plans)
-    if not Path(out).exists():
-        # A guess: calibrating would delay every quick study by more than it is worth.
-        told = first_guess(planned, plans)
-        if told.seconds() >= WORTH_SAYING:
-            print(f"muscope: {summary(told)}.", file=sys.stderr)
-    if ray is None:
-        run = train(config, out)
-        evaluate(run, experiments, _sections(config))
-    else:
-        run = StudyRun.create(out, config)
-        with run.begin():
-            cluster.run(run, plans, ray)
-    if scene_of(envs.make(config.environment)) and not run.film_path.exists():
-        film(run)
-    report(run)
-    return run
 
 
 def folder_of(run: Folder | str | Path) -> Folder:

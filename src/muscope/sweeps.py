@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from muscope import runtime, stages, variants
+from muscope import runtime, stages, studies, variants
 from muscope.comparing import compare
 from muscope.config import Config
 from muscope.errors import Interrupted, JobError, MuscopeError, RunError
@@ -28,7 +28,8 @@ def sweep(
     experiments: Sequence[str] | None = None,
     again: str = "the same call",
 ) -> dict[str, StudyRun]:
-    """Train and examine a config and variants of it, as :func:`muscope.stages.study` does.
+    """Train and examine a config and variants of it, as :func:`muscope.study` does,
+    but for films and single states.
 
     All are checked before the first begins.  What is there is skipped, so the same call goes on
     with an interrupted sweep, and one with more variants adds them.
@@ -87,7 +88,7 @@ def _refuse(
     for name, config in configs.items():
         path = folder.run_path(name)
         try:
-            planned, _ = stages.checked(config, path, experiments)
+            planned, _ = studies.checked(config, path, experiments)
             StudyRun.create(path, planned.config)
         except MuscopeError as error:
             if name == variants.BASE:
@@ -106,7 +107,7 @@ def _each(
         minutes = (time.monotonic() - began) / 60
         say(f"variant {i} of {len(configs)}: {name} ({minutes:.1f} min so far).")
         try:
-            runs[name] = stages.study(config, folder.run_path(name), experiments)
+            runs[name] = studies.study(config, folder.run_path(name), experiments, closely=False)
         except Interrupted:
             raise
         except Exception as error:  # One of many must not stop the others, whatever it is.

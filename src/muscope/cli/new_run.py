@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from muscope import envs, flags, presets, stages, sweeps, variants
+from muscope import envs, flags, presets, stages, studies, sweeps, variants
 from muscope.cli.arguments import auxiliary_losses, experiments, names, take, value_of
 from muscope.config import Config, EnvironmentConfig, RayConfig, Settings, to_dict
 from muscope.config.base import from_dict, within
@@ -172,7 +172,7 @@ def study(arguments: list[str]) -> None:
     """All stages."""
     config, out, options = _new_run("study", arguments, _Study)
     ray = options.ray if options.runner == "ray" else None
-    print(stages.study(config, out, names(options.figures), ray).report_path)
+    print(studies.study(config, out, names(options.figures), ray).report_path)
 
 
 def train(arguments: list[str]) -> None:
