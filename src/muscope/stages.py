@@ -214,6 +214,7 @@ def _merged(first: Sections, then: Sections) -> dict[str, dict[str, Any]]:
 
 
 def sections(config: Config) -> dict[str, Mapping[str, Any]]:
+    """Settings of evaluation by section."""
     return {**config.experiments, "evaluate": to_dict(config.evaluate)}
 
 
