@@ -18,7 +18,7 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from muscope.comparison.differences import DIFFERS
+from muscope.comparison.differences import DIFFERS, told
 from muscope.storage import tables
 
 HERE = Path(__file__).parent
@@ -86,16 +86,6 @@ class Sweep:
         """The base's mean, which every difference is taken from."""
         rows = [self.difference(run, key, through) for run in self.runs]
         return next(row["reference_mean"] for row in rows if row is not None)
-
-
-def short(x: float) -> str:
-    """Two digits, or all before the point."""
-    return f"{x:+.0f}" if abs(x) >= 100 else f"{x:+.2g}"
-
-
-def told(row: dict[str, Any]) -> str:
-    """A difference and its interval."""
-    return f"{short(row['difference'])} [{short(row['low'])}, {short(row['high'])}]"
 
 
 def cell(row: dict[str, Any] | None) -> str:

@@ -27,6 +27,7 @@ from muscope.claims import FEWEST, UNJUDGED
 from muscope.claims import SCHEMA as CLAIMS
 from muscope.claims.interval import ALPHA
 from muscope.comparison import CORRECTED, Compared, between, curves
+from muscope.comparison.differences import told
 from muscope.experiments import registry
 from muscope.experiments.planning_claims import POLICIES
 from muscope.experiments.style import thousands
@@ -297,7 +298,7 @@ def beside(both: Beside, found: list[Study]) -> Iterator[str]:
             row["at"],
             f"{row['reference_mean']:.3g}",
             f"{row['run_mean']:.3g}",
-            f"{short(row['difference'])} [{short(row['low'])}, {short(row['high'])}]",
+            told(row),
             row["verdict"],
         ]
         for title, rows in compared

@@ -12,6 +12,7 @@ from scipy import stats
 
 from muscope import claims, cli, comparing, comparison
 from muscope.comparison.differences import DIFFERS
+from muscope.comparison.draw import draw_differences
 from muscope.comparison.runs import Compared, named
 from muscope.comparison.values import measures_of
 from muscope.errors import RunError
@@ -151,6 +152,51 @@ def test_a_small_difference_is_found_pair_by_pair_alone():
     assert not claimed(Simulated("a", plain, seed=4), Simulated("b", other, seed=5))
     # Agents that muscope did not train have nothing to do with each other.
     assert not claimed(Simulated("a", plain, seed=-1), Simulated("b", other, seed=-1))
+
+
+def by_ratio(*runs):
+    """The differences, had MCTS' returns been errors."""
+    experiment = registry.get("figure2")
+    found = comparison.curves(experiment, runs)
+    ratios = [(first._replace(ratio=True), others) for first, others in found]
+    rows = comparison.between(experiment, ratios, runs).to_pylist()
+    return [row for row in rows if row["measure"] == "return of MCTS"]
+
+
+def test_errors_differ_by_a_factor():
+    """Heavy-tailed errors that are all halved: agents' logarithms say so, their sum cannot."""
+    rng = np.random.default_rng(7)
+    plain = np.exp(3 * rng.normal(size=(10, len(STEPS))))
+    other = 0.5 * plain * np.exp(0.2 * rng.normal(size=plain.shape))
+    runs = [Simulated(name, values, seed=4) for name, values in (("a", plain), ("b", other))]
+    assert not claimed(*runs)
+    rows = by_ratio(*runs)
+    assert {row["verdict"] for row in rows} == {"lower"}
+    last = next(row for row in rows if row["at"] == "step 200")
+    logs = np.log(other / plain)[:, -1]
+    assert last["ratio"] == pytest.approx(np.exp(logs.mean()))
+    by_student = stats.ttest_1samp(logs, 0.0).confidence_interval()
+    assert (last["low"], last["high"]) == pytest.approx(tuple(np.exp(by_student)), rel=0.05)
+    assert last["difference"] == pytest.approx((other - plain)[:, -1].mean())
+    apart = by_ratio(Simulated("a", plain, seed=4), Simulated("b", 1e-4 * plain, seed=5))
+    assert {row["verdict"] for row in apart} == {"lower"}
+    assert apart[0]["ratio"] == pytest.approx(1e-4)
+
+
+def test_an_error_of_0_has_no_logarithm():
+    """Then all runs are compared by plain differences there, and drawn on one scale."""
+    plain = np.arange(1.0, 13.0).reshape(4, 3)
+    none = plain.copy()
+    none[1, 2] = 0.0
+    runs = [Simulated("a", plain), Simulated("b", 2 * plain), Simulated("c", none)]
+    rows = {(row["run"], row["at"]): row for row in by_ratio(*runs)}
+    assert {at: rows["b", at]["scale"] for _, at in rows} == {
+        "step 200": "difference",
+        "mean of trained checkpoints": "ratio",
+    }
+    assert rows["b", "mean of trained checkpoints"]["ratio"] == pytest.approx(2.0)
+    assert np.isnan(rows["b", "step 200"]["ratio"])
+    assert draw_differences(list(rows.values()), ["a", "b", "c"])
 
 
 def test_only_shared_agents_and_checkpoints_enter():

@@ -17,9 +17,13 @@ from muscope.storage.schema import Schema, number, text
 HIGHER, LOWER, SAME, UNKNOWN = "higher", "lower", "no difference found", "cannot tell"
 DIFFERS = (HIGHER, LOWER)
 """Verdicts that claim a difference."""
+PLAIN, RATIO = "difference", "ratio"
+"""Scales."""
 CORRECTED = (
     "Differences are means over agents, of agents of equal seed and number pair by pair, with "
-    "95 % intervals (bootstrap; with few agents at least Student's t). p is two-sided and belongs "
+    "95 % intervals (bootstrap; with few agents at least Student's t). Errors, which are "
+    "heavy-tailed, differ by a factor (x): the ratio of geometric means over agents, which is the "
+    "difference of their logarithms. p is two-sided and belongs "
     "to the interval; a difference is claimed where p, corrected for the number of comparisons in "
     "its experiment (Holm's step-down), is below 5 %. Intervals are not corrected. Fewer than "
     f"{FEWEST} agents on a side decide nothing."
@@ -43,12 +47,21 @@ DIFFERENCES = Schema(
         number("run_mean", "over its agents that enter", undefined=True),
         number("reference_mean", "over the reference's agents that enter", undefined=True),
         number("difference", "run less reference", undefined=True),
-        number("low", "lower end of its 95 % interval, not corrected", undefined=True),
+        text(
+            "scale",
+            f"'{PLAIN}', or '{RATIO}' for errors none of which is 0: what low, high and p are of",
+        ),
+        number(
+            "ratio",
+            f"run over reference, both geometric means over agents; NaN on the scale '{PLAIN}'",
+            undefined=True,
+        ),
+        number("low", "lower end of the 95 % interval, not corrected", undefined=True),
         number("high", "upper end of it", undefined=True),
         number(
             "p",
-            "two-sided: the smallest alpha at which the interval leaves out 0; not below 1e-5; NaN "
-            "where a single agent is on either side",
+            "two-sided: the smallest alpha at which the interval leaves out 0, or a ratio of 1; "
+            "not below 1e-5; NaN where a single agent is on either side",
             undefined=True,
         ),
         number("p_adjusted", "p by Holm's step-down over the experiment's rows", undefined=True),
@@ -72,6 +85,10 @@ class _Sides(NamedTuple):
     reference: np.ndarray
     """[Q]; the same agents as the run's, in order, if they are paired."""
 
+    def positive(self) -> bool:
+        """Whether all have a logarithm."""
+        return bool(np.all(self.run > 0) and np.all(self.reference > 0))
+
 
 def between(
     experiment: Experiment,
@@ -86,33 +103,50 @@ def between(
         runs: the first is the reference.
 
     """
-    reference, *others = runs
-    seed = reference.said(experiment)["evaluate_seed"]
-    rows = []
-    for run in others:
-        if not run.has(experiment):
+    seed = runs[0].said(experiment)["evaluate_seed"]
+    rows = [row for theirs, others in found for row in _of_one(experiment, theirs, others, runs)]
+    numbers = [
+        {**row, **_estimated(row["sides"], row["pairs"], row["scale"], seed)} for row in rows
+    ]
+    corrected = holm([row["p"] for row in numbers])
+    judged = [_judged(row, float(p)) for row, p in zip(numbers, corrected, strict=True)]
+    return pa.Table.from_pylist(judged, schema=DIFFERENCES.arrow())
+
+
+def _of_one(
+    experiment: Experiment,
+    theirs: Curve,
+    others: Mapping[str, Curve],
+    runs: Sequence[Compared],
+) -> list[dict[str, Any]]:
+    """The rows of one measure, still without their numbers; all of a place on one scale."""
+    reference = runs[0]
+    rows: list[dict[str, Any]] = []
+    for run in runs[1:]:
+        if run.name not in others:
             continue
-        notes = looked_at_otherwise(run, reference, experiment)
+        notes = "; ".join(looked_at_otherwise(run, reference, experiment))
         pairs = paired(run, reference, experiment)
-        for theirs, curves in found:
-            ours = curves.get(run.name)
-            for sides in _sides(ours, theirs, pairs) if ours else ():
-                rows.append(
-                    {
-                        "experiment": experiment.name,
-                        "measure": theirs.label,
-                        "column": theirs.column,
-                        "unit": theirs.unit,
-                        "at": sides.at,
-                        "run": run.name,
-                        "reference": reference.name,
-                        "note": "; ".join(notes),
-                        **_estimated(sides, pairs, seed),
-                    }
-                )
-    corrected = holm([row["p"] for row in rows])
-    rows = [_judged(row, float(p)) for row, p in zip(rows, corrected, strict=True)]
-    return pa.Table.from_pylist(rows, schema=DIFFERENCES.arrow())
+        for sides in _sides(others[run.name], theirs, pairs):
+            rows.append(
+                {
+                    "experiment": experiment.name,
+                    "measure": theirs.label,
+                    "column": theirs.column,
+                    "unit": theirs.unit,
+                    "at": sides.at,
+                    "run": run.name,
+                    "reference": reference.name,
+                    "note": notes,
+                    "pairs": pairs,  # These two are no columns.
+                    "sides": sides,
+                }
+            )
+    places = {row["at"] for row in rows}
+    have = {at: all(row["sides"].positive() for row in rows if row["at"] == at) for at in places}
+    for row in rows:
+        row["scale"] = RATIO if theirs.ratio and have[row["at"]] else PLAIN
+    return rows
 
 
 def _sides(ours: Curve, theirs: Curve, pairs: bool) -> Iterator[_Sides]:
@@ -153,24 +187,26 @@ def _at(places: Sequence[Any], words: str, ours: Curve, theirs: Curve, pairs: bo
     return _Sides(words, run[~np.isnan(run)], reference[~np.isnan(reference)])
 
 
-def _estimated(sides: _Sides, pairs: bool, seed: int) -> dict[str, Any]:
+def _estimated(sides: _Sides, pairs: bool, scale: str, seed: int) -> dict[str, Any]:
+    """The numbers of a row."""
     run, reference = sides.run, sides.reference
-    count = f"{len(run)} paired" if pairs else f"{len(run)} and {len(reference)}"
-    agents = {"agents": count, "fewest": min(len(run), len(reference))}  # The last is no column.
-    if not agents["fewest"]:
-        found = Interval(*[float("nan")] * 4)
-        return {**agents, **_numbers(found, float("nan"), float("nan"))}
-    found = interval(run - reference, seed) if pairs else difference(run, reference, seed)
-    return {**agents, **_numbers(found, float(run.mean()), float(reference.mean()))}
-
-
-def _numbers(found: Interval, run: float, reference: float) -> dict[str, float]:
+    known = bool(len(run) and len(reference))
+    found = Interval(*[float("nan")] * 4)
+    if known:
+        ours, theirs = (np.log(run), np.log(reference)) if scale == RATIO else (run, reference)
+        found = interval(ours - theirs, seed) if pairs else difference(ours, theirs, seed)
+    means = [float(side.mean()) if known else float("nan") for side in (run, reference)]
+    ends = np.array([found.low, found.high])
+    low, high = (np.exp(ends) if scale == RATIO else ends).tolist()
     return {
-        "run_mean": run,
-        "reference_mean": reference,
-        "difference": found.estimate,
-        "low": found.low,
-        "high": found.high,
+        "agents": f"{len(run)} paired" if pairs else f"{len(run)} and {len(reference)}",
+        "fewest": min(len(run), len(reference)),  # No column.
+        "run_mean": means[0],
+        "reference_mean": means[1],
+        "difference": means[0] - means[1],
+        "ratio": float(np.exp(found.estimate)) if scale == RATIO else float("nan"),
+        "low": low,
+        "high": high,
         "p": found.p,
     }
 
@@ -180,5 +216,19 @@ def _judged(row: dict[str, Any], p: float) -> dict[str, Any]:
     if np.isnan(p) or row["fewest"] < FEWEST:
         verdict = UNKNOWN
     elif p < ALPHA:
-        verdict = HIGHER if row["difference"] > 0 else LOWER
+        higher = row["ratio"] > 1 if row["scale"] == RATIO else row["difference"] > 0
+        verdict = HIGHER if higher else LOWER
     return {**row, "p_adjusted": p, "verdict": verdict}
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """A difference and its interval: ``+12 [3, 21]``, or ``x 0.8 [0.5, 1.3]`` of a ratio."""
+    low, high = _short(row["low"]), _short(row["high"])
+    if row["scale"] == RATIO:
+        return f"x {_short(row['ratio'])} [{low}, {high}]"
+    return f"{_short(row['difference'], '+')} [{low}, {high}]"
+
+
+def _short(x: float, sign: str = "") -> str:
+    """Two digits, or all before the point."""
+    return f"{x:{sign}.0f}" if abs(x) >= 100 else f"{x:{sign}.2g}"

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from muscope.comparison.differences import DIFFERS
+from muscope.comparison.differences import DIFFERS, RATIO
 from muscope.comparison.values import Curve
 from muscope.experiments import style
 
@@ -96,8 +96,8 @@ def _label(axes: Axes, curve: Curve) -> None:
 
 
 def draw_differences(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
-    """A panel per measure and place, a line per run: its difference from the reference with the
-    95 % interval, filled where a difference is claimed.
+    """A panel per measure and place, a line per run: its difference from the reference, or its
+    ratio to it, with the 95 % interval, filled where a difference is claimed.
 
     Args:
         rows: of an experiment's differences.
@@ -113,11 +113,15 @@ def draw_differences(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         figure = Figure(figsize=(max(PANEL * columns + 0.8, 3.5), height), layout="constrained")
         grid = figure.subplots(deep, columns, squeeze=False, sharey=True).ravel()
         for axes, (measure, at) in zip(grid, panels, strict=False):
-            for row in rows:
-                if (row["measure"], row["at"]) == (measure, at):
-                    _bar(axes, row, names.index(row["run"]), dressed[row["run"]][0])
-            axes.axvline(0.0, color=FEW[0], linewidth=0.8)
-            axes.set_title(f"{textwrap.fill(measure, WIDTH)}\n{at}", fontsize=7)
+            shown = [row for row in rows if (row["measure"], row["at"]) == (measure, at)]
+            ratios = shown[0]["scale"] == RATIO  # As of all runs.
+            for row in shown:
+                _bar(axes, row, names.index(row["run"]), dressed[row["run"]][0])
+            if ratios:
+                axes.set_xscale("log")
+            axes.axvline(1.0 if ratios else 0.0, color=FEW[0], linewidth=0.8)
+            factor = " (x)" if ratios else ""
+            axes.set_title(f"{textwrap.fill(measure, WIDTH)}\n{at}{factor}", fontsize=7)
             axes.set_yticks(range(1, len(names)), names[1:], fontsize=7)
             axes.set_ylim(len(names) - 0.4, 0.4)
             axes.tick_params(axis="x", labelsize=7)
@@ -131,4 +135,5 @@ def _bar(axes: Axes, row: Mapping[str, Any], place: int, colour: Any) -> None:
     if np.isfinite(row["low"]):
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.4)
     looks = {"color": colour, "markerfacecolor": colour if claimed else "white"}
-    axes.plot([row["difference"]], [place], marker="o", markersize=4.5, **looks)
+    estimate = row["ratio"] if row["scale"] == RATIO else row["difference"]
+    axes.plot([estimate], [place], marker="o", markersize=4.5, **looks)

@@ -38,6 +38,8 @@ class Curve(NamedTuple):
     label: str
     column: str
     unit: str
+    ratio: bool
+    """Whether runs differ by a factor."""
     axis: str
     """Empty for a single number."""
     places: list[Any]
@@ -134,6 +136,7 @@ def _curve(
         measure.label.format(**{name: _shown(value) for name, value in where.items()}),
         f"{name}.{measure.column}",
         column.unit,
+        measure.ratio,
         measure.x,
         places,
         agents,

@@ -211,8 +211,8 @@ def caption(given: Tables) -> str:
 
 
 COMPARED_BY = (
-    Measure("error before the true end", "alive_error"),
-    Measure("error after the true end", "ended_error"),
+    Measure("error before the true end", "alive_error", ratio=True),
+    Measure("error after the true end", "ended_error", ratio=True),
 )
 
 EXPERIMENT = Experiment(

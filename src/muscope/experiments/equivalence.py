@@ -467,6 +467,7 @@ COMPARED_BY = (
         "order-h error, own policy and function, h = {horizon}",
         "error",
         {"policy": "own", "function": "own", "horizon": LAST},
+        ratio=True,
     ),
 )
 EXPERIMENT = Experiment(

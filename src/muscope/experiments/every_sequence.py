@@ -364,8 +364,8 @@ CLAIMS = (
 )
 
 COMPARED_BY = (
-    Measure("error, likely sequences", "likely_error", table=STATES_SCHEMA.name),
-    Measure("error, all sequences", "mean_error", table=STATES_SCHEMA.name),
+    Measure("error, likely sequences", "likely_error", table=STATES_SCHEMA.name, ratio=True),
+    Measure("error, all sequences", "mean_error", table=STATES_SCHEMA.name, ratio=True),
     Measure("rank correlation with probability", "spearman", table=STATES_SCHEMA.name),
 )
 

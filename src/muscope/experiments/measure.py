@@ -31,6 +31,9 @@ class Measure(NamedTuple):
     """The column that a curve is drawn along: training steps, or anything else."""
     table: str = ""
     """Which of the experiment's tables; the main one by default."""
+    ratio: bool = False
+    """Whether runs differ by a factor: errors, which are never negative and heavy-tailed, are held
+    against each other by the ratio of their geometric means over agents."""
 
     @property
     def through_training(self) -> bool:

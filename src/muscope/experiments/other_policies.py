@@ -321,7 +321,13 @@ CLAIMS = (
 )
 
 COMPARED_BY = (
-    Measure("error on the policy at {policy_step}", "error", {"policy_step": LAST}, x="model_step"),
+    Measure(
+        "error on the policy at {policy_step}",
+        "error",
+        {"policy_step": LAST},
+        x="model_step",
+        ratio=True,
+    ),
 )
 
 EXPERIMENT = Experiment(

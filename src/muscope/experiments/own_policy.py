@@ -436,7 +436,8 @@ CLAIMS = (
 )
 
 COMPARED_BY = tuple(
-    Measure("value error, h = {horizon}", "error", {"horizon": which}) for which in (FIRST, LAST)
+    Measure("value error, h = {horizon}", "error", {"horizon": which}, ratio=True)
+    for which in (FIRST, LAST)
 )
 
 EXPERIMENT = Experiment(

@@ -253,8 +253,11 @@ CLAIMS = (
 )
 
 COMPARED_BY = tuple(
-    Measure(f"{what}, {prior} prior", column, {"prior": prior, "simulations": LAST})
-    for column, what in (("error", "simulated error"), ("tv", "TV of search and prior"))
+    Measure(f"{what}, {prior} prior", column, {"prior": prior, "simulations": LAST}, ratio=ratio)
+    for column, what, ratio in (
+        ("error", "simulated error", True),
+        ("tv", "TV of search and prior", False),
+    )
     for prior in ("policy", "uniform")
 )
 

@@ -21,7 +21,7 @@ from pyarrow import csv
 
 from muscope import claims
 from muscope.comparison import CORRECTED, VALUES, Compared, Curve, beside, between, curves, table_of
-from muscope.comparison.differences import DIFFERENCES, DIFFERS
+from muscope.comparison.differences import DIFFERENCES, DIFFERS, told
 from muscope.comparison.draw import MOST_BANDS, draw_curves, draw_differences
 from muscope.experiments import registry, style
 from muscope.experiments.base import Experiment
@@ -89,6 +89,7 @@ def write(runs: Sequence[Compared], out: Path) -> Path:
         missing=_missing(runs),
         claimed=[row for row in every if row["verdict"] in DIFFERS],
         differs=DIFFERS,
+        told=told,
         parts=[
             _part(e, found[e.name], differences[e.name].to_pylist(), [run.name for run in runs])
             for e in experiments
