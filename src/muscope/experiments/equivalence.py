@@ -414,10 +414,13 @@ def view(given: Tables) -> View:
         "spread": "spread of true values of that order",
         "ended": "share of sequences that were over",
     }
+    known = statistics.values(given["equivalence"], "function")
     lines = Lines(
         "step",
         "training steps",
         measures,
+        # The first has full lines.
+        where={"function": [name for name in ("own", "random", "other") if name in known]},
         colour="policy",
         dash="function",
         colours=colours,
