@@ -1,4 +1,5 @@
-"""Keeps a study's tables and pictures in docs/, small enough for the repository.
+"""Keeps a study's tables and pictures, or a sweep's comparison, in docs/, small enough for the
+repository.
 
     python docs/keep_study.py runs/cart-pole-paper-seed0 cart-pole-paper
 
@@ -26,7 +27,8 @@ def main(run: str, name: str) -> None:
     results, figures = HERE / "results" / name, HERE / "figures" / name
     for folder in (results, figures):
         folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted((Path(run) / "tables").glob("*.parquet")):
+    kept = "tables" if (Path(run) / "tables").is_dir() else "compare"
+    for path in sorted((Path(run) / kept).glob("*.parquet")):
         tables.copy(path, results / path.name, BITS if path.stem in LARGE else None)
     for path in sorted((Path(run) / "figures").glob("*.png")):
         Image.open(path).convert("RGB").quantize(COLOURS).save(figures / path.name, optimize=True)

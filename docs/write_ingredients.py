@@ -3,27 +3,33 @@
     python docs/write_ingredients.py            # write it
     python docs/write_ingredients.py --check    # fail if it is not what the tables say
 
-``docs/results/cart-pole-ingredients`` holds what ``muscope sweep`` wrote into its folder
-``compare``, and ``page.md``: prose in which {consistency.return} is how far that variant's return
+``python docs/keep_study.py runs/cart-pole-ingredients cart-pole-ingredients`` keeps what ``muscope
+sweep`` wrote into its folder ``compare``; beside it stands ``page.md``: prose in which {consistency.return} is how far that variant's return
 differs from the base's at the end of training, with its interval, {consistency.return through} the
 same of the mean through training, and {base.return} the base's own mean; [ending] and [through]
 stand for tables of all variants, [claims] for the claims that not all variants decide alike.
+Writing the page draws its picture too.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from muscope.comparison.differences import DIFFERS, told
+from muscope.comparison.draw import draw_differences
 from muscope.storage import tables
 
 HERE = Path(__file__).parent
 PAGE = HERE / "ingredients.md"
 SWEEP = HERE / "results" / "cart-pole-ingredients"
+PICTURE = HERE / "figures" / "cart-pole-ingredients" / "differences.png"
 WIDTH = 120
 BASE = "base"
 THROUGH = "mean of trained checkpoints"
@@ -55,6 +61,12 @@ COLUMNS = {
         "Figure 7, free search", "figure7", "learned model, uniform prior, value leaves"
     ),
 }
+
+PANELS = (
+    *(("return", True), ("prior", True), ("free", False)),
+    *(("long", True), ("all", True), ("order", True)),
+)
+"""Of the picture: a column, and whether it is the mean through training."""
 
 
 class Sweep:
@@ -160,11 +172,23 @@ def filled(prose: str, sweep: Sweep) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def draw(sweep: Sweep) -> None:
+    """The picture: what most is said of."""
+    rows = [sweep.difference(run, *panel) for panel in PANELS for run in sweep.runs]
+    names = [BASE, *sweep.runs]
+    buffer = io.BytesIO()
+    draw_differences([row for row in rows if row is not None], names).savefig(buffer, dpi=110)
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(buffer).convert("RGB").quantize(128).save(PICTURE, optimize=True)
+
+
 def main() -> None:
-    written = filled((SWEEP / "page.md").read_text(), Sweep(SWEEP))
+    sweep = Sweep(SWEEP)
+    written = filled(sweep.prose, sweep)
     if sys.argv[1:] == ["--check"]:
         sys.exit(0 if PAGE.read_text() == written else f"{PAGE} is not what the tables say")
     PAGE.write_text(written)
+    draw(sweep)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 import muscope
 from muscope import plugins
 from muscope.cli import SUMMARY
 from muscope.config import Config
+from muscope.envs import contract
 from muscope.envs.registry import options_class
 from muscope.experiments import registry
 from muscope.learning.terms import registry as terms
@@ -155,6 +157,19 @@ def test_the_readmes_python_runs(tiny, tmp_path, monkeypatch, capsys):
     code = re.sub(r"step=\d+", "step=8", code)
     exec(compile(code, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_the_guides_environment_keeps_the_rules(monkeypatch):
+    page = (ROOT / "docs" / "your-own.md").read_text()
+    listings = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = [listing for listing in listings if "class Corridor" in listing]
+    names = {}
+    exec(compile(code, "your-own.md", "exec"), names)
+    environment = names["Corridor"]()
+    contract.check(environment)
+    state = names["State"](jnp.int32(8))
+    last = environment.step(state, jnp.int32(1))
+    assert (float(last.reward), bool(last.terminated)) == (1.0, True)
 
 
 def test_the_tutorials_listings_run(tiny_study):

@@ -110,6 +110,7 @@ def test_options_are_plain_json():
         ("zzz", "Known: atari:GAME, breakout, .*gymnasium:ID.*my_world.py:NAME"),
         ("no_such_file.py:World", "there is no file no_such_file.py"),
         ("no_such_module:World", "there is no module 'no_such_module'"),
+        ("my_world.py", "'my_world.py' is a file; name the class in it too: my_world.py:MyWorld"),
         ("worlds:Lime", r"worlds has no 'Lime'. Did you mean 'Line'\?"),
         ("worlds:broken", "making the environment 'worlds:broken' failed: ValueError: no such"),
         ("worlds:Half", "'worlds:Half' gives a Half, which has no observe"),
@@ -119,6 +120,18 @@ def test_names_that_lead_nowhere_get_one_line(name, message):
     with pytest.raises(ConfigError, match=message) as caught:
         envs.make(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_spec_that_is_wrong_gets_one_line_before_settings_are_chosen(tmp_path):
+    file = tmp_path / "flat_world.py"
+    file.write_text(
+        "from muscope.envs import Spec\n"
+        "from worlds import Line\n"
+        "class World(Line):\n"
+        "    spec = Spec('flat', 2, 25, 10)\n"
+    )
+    with pytest.raises(ConfigError, match=r"observation_shape is 25; it must be a tuple of sizes"):
+        presets.preset(f"{file}:World", "quick")
 
 
 def test_making_cart_pole_imports_no_other_environment():

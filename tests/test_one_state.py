@@ -247,11 +247,26 @@ def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tiny_study
         assert visit.said == []
 
 
+def test_chosen_states_by_the_command_line(monkeypatch, capsys, tmp_path):
+    asked = []
+    monkeypatch.setattr(looking, "look_at_chosen", lambda *given: asked.append(given) or ["page"])
+    cli.main(["look", "run", "--chosen", "--returns", "3"])
+    cli.main(["look", "run", "--returns", "2", "--chosen"])
+    cli.main(["look", "run", "--chosen", "True"])
+    assert [returns for _, returns in asked] == [3, 2, 16]
+    assert capsys.readouterr().out == "page\n" * 3
+    with pytest.raises(SystemExit):
+        cli.main(["look", str(tmp_path), "--chosen", "False"])
+    assert len(asked) == 3
+
+
 def test_a_study_looks_at_chosen_states_by_itself(tiny_study, monkeypatch):
     run = tiny_study
     made = sorted(path.name for path in run.look_path.iterdir())
     assert made == ["costliest-decision.html", "typical-model-error.html", "worst-model-error.html"]
     assert run.report_path.read_text().count("<iframe") == 3
+    muscope.report(run)
+    assert f"<code>muscope look {run.path} --chosen</code>" in run.report_path.read_text()
     asked = []
 
     def of_others(run):

@@ -71,6 +71,20 @@ def read(kind: Any, arguments: Sequence[str], **more: Any) -> Any:
         return tyro.cli(kind, args=arguments, config=(tyro.conf.FlagConversionOff,), **more)
 
 
+def switched(arguments: Sequence[str], *switches: str) -> list[str]:
+    """The arguments, in which flags that stand alone are switches turned on: ``--chosen`` is
+    ``--chosen True``.
+    """
+    values = [*arguments[1:], ""]
+    return [
+        part
+        for word, value in zip(arguments, values, strict=True)
+        for part in (
+            (word, "True") if word in switches and value not in ("True", "False") else (word,)
+        )
+    ]
+
+
 @contextlib.contextmanager
 def _in_one_line() -> Iterator[None]:
     """Turn the box that tyro prints before it exits into an error.

@@ -111,7 +111,7 @@ def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
     for choice in _choices(opened):
         whom = opened.agent(choice.agent, choice.step)
         states = _on_policy(lab, choice)
-        words = f"state {choice.state} of decisions: {choice.why}"
+        words = f"state {choice.state} of decisions: {choice.why}, {choice.size:.3g}"
         found = one_state.Found(states, words, None, (choice.agent, choice.state))
         path = opened.look_path / f"{choice.why.replace(' ', '-')}.html"
         one_state.write(
@@ -125,6 +125,8 @@ class _Choice(NamedTuple):
     """A row of decisions."""
 
     why: str
+    size: float
+    """Of the model error, or what the decision costs."""
     agent: int
     step: int
     state: int
@@ -142,14 +144,14 @@ def _choices(run: StudyRun) -> Iterator[_Choice]:
     if np.all(np.isnan(error)):
         raise RunError(f"{run.path}: all agents had diverged at step {step}; nothing to look at.")
     distance = np.abs(error - np.nanmedian(error))
-    for why, score in (
-        ("typical model error", -distance),
-        ("worst model error", error),
-        ("costliest decision", best - improvement),
+    for why, score, size in (
+        ("typical model error", -distance, error),
+        ("worst model error", error, error),
+        ("costliest decision", best - improvement, best - improvement),
     ):
         row = int(np.nanargmax(score))
         agent, state = (rows[name][row].as_py() for name in ("agent", "state"))
-        yield _Choice(why, agent, step, state)
+        yield _Choice(why, float(size[row]), agent, step, state)
 
 
 def _on_policy(lab: Lab, choice: _Choice) -> object:

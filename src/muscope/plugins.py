@@ -63,7 +63,7 @@ def _imported(module: str, name: str) -> Any:
             raise ConfigError(f"there is no module '{name}'; is its package installed?") from error
         raise ConfigError(f"importing {name} failed: {error}") from error
     except Exception as error:
-        raise ConfigError(f"importing {name} failed: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"importing {name} failed: {told(error)}") from error
 
 
 def file_of(name: str) -> str:

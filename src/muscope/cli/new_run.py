@@ -82,12 +82,6 @@ def _new_run(
     envs.make(EnvironmentConfig(environment, options=given))
     preset = presets.preset(environment, value_of("--preset", rest) or "quick", given)
     base = stages.resolved(preset)
-    if not presets.has_preset(environment):
-        print(
-            f"muscope: nobody has chosen settings for '{environment}'; general ones are taken: "
-            f"{_said(base)} ('--help' lists all).",
-            file=sys.stderr,
-        )
     extra = {**experiments(base.experiments, rest), **auxiliary_losses(base, rest)}
     if options is not None:
         extra[OPTIONS] = from_dict(base.environment.options, options, OPTIONS)
@@ -113,6 +107,12 @@ def _new_run(
             if (changes := _changes(given))
         },
     )
+    if not presets.has_preset(environment):
+        print(
+            f"muscope: nobody has chosen settings for '{environment}'; beside those given, general "
+            f"ones are taken: {_said(config)} ('--help' lists all).",
+            file=sys.stderr,
+        )
     label = envs.make(config.environment).spec.name.replace(":", "-")
     default = Path("runs") / f"{label}-{command_options.preset}-seed{config.train.seed}"
     return config, command_options.out or default, command_options

@@ -287,8 +287,8 @@ class _LookOptions(Settings):
     out: Path | None = None
     """The page; by default in RUN/look/."""
     chosen: bool = False
-    """Look at three of the states of decisions instead: one of typical model error, that of the
-    worst, and the costliest decision."""
+    """--chosen alone is True: look at three of the states of decisions instead: one of typical
+    model error, that of the worst, and the costliest decision."""
 
 
 def look(arguments: list[str]) -> None:
@@ -296,7 +296,7 @@ def look(arguments: list[str]) -> None:
     path, rest = take(arguments, "look", "RUN", "runs/cart-pole-quick-seed0")
     options = flags.read(
         _LookOptions,
-        rest,
+        flags.switched(rest, "--chosen"),
         prog=f"muscope look {path or 'RUN'}",
         description="Look at one state of an agent: its search's tree, and beside every node what "
         "is true; what each planner would do, and what that is worth.",

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muscope import plugins
 from muscope.envs.base import PARTS, Trainable
 from muscope.envs.host import HostEnvironment
 from muscope.envs.trial import structure
@@ -46,11 +47,11 @@ def check(environment: Any) -> None:
     """
     if type(environment).__module__ in TRUSTED:
         return
-    _check_spec(environment)
+    check_spec(environment)
     _check_shapes(environment)
     if isinstance(environment, Trainable):
         view = environment.training()
-        _check_spec(view)
+        check_spec(view)
         _check_shapes(view)
     _check_trial(environment)
 
@@ -60,9 +61,24 @@ def _broken(environment: Any, what: str) -> ConfigError:
     return ConfigError(f"environment '{name}': {what}.")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}"
+UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises where a function asks for the number that an array holds."""
+
+
+def _reason(error: Exception) -> str:
+    """An error in the environment's code, where it is, and its mend if that is known."""
+    if isinstance(error, UNTRACEABLE):
+        return (
+            f"it needs the value of an array while JAX traces it; write jnp.where(condition, a, b) "
+            f"for 'if', '... if ... else ...', 'and' and 'or', and leave out float(), int() and "
+            f"bool(): {plugins.told(error)}"
+        )
+    return plugins.told(error)
 
 
 def _traced(environment: Any, name: str, function: Callable[..., Any], *given: Any) -> Any:
@@ -72,9 +88,7 @@ def _traced(environment: Any, name: str, function: Callable[..., Any], *given: A
     except MuscopeError:
         raise
     except Exception as error:
-        raise _broken(
-            environment, f"{name} cannot be traced by JAX: {_first_line(error)}"
-        ) from error
+        raise _broken(environment, f"{name} cannot be traced by JAX: {_reason(error)}") from error
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -82,7 +96,13 @@ def _is_whole(value: Any, least: int) -> bool:
     return whole and bool(value >= least)
 
 
-def _check_spec(environment: Any) -> None:
+def check_spec(environment: Any) -> None:
+    """Whether it has all parts, and a spec that one can work with.
+
+    Raises:
+        ConfigError: it has not; the message names the mend.
+
+    """
     for part in PARTS:
         if not hasattr(environment, part):
             raise _broken(environment, f"it has no {part}; see muscope.envs.base.Environment")
@@ -98,7 +118,7 @@ def _check_spec(environment: Any) -> None:
     shape = spec.observation_shape
     if not (isinstance(shape, tuple) and all(_is_whole(size, 1) for size in shape)):
         raise _broken(
-            environment, f"spec.observation_shape is {shape!r}; it must be a tuple of sizes"
+            environment, f"spec.observation_shape is {shape!r}; it must be a tuple of sizes: (4,)"
         )
 
 

@@ -166,7 +166,7 @@ def _called(name: str, maker: Callable[..., Any], arguments: list[Any]) -> Any:
     except MuscopeError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = plugins.told(error)
         raise ConfigError(f"making the environment '{name}' failed: {reason}") from error
 
 
@@ -181,6 +181,8 @@ def _entry(name: str) -> Entry:
         return _installed()[name]
     if plugins.is_source(name):
         return Entry(name)
+    if name.endswith(".py"):
+        raise ConfigError(f"'{name}' is a file; name the class in it too: {name}:MyWorld.")
     raise ConfigError(f"unknown environment '{name}'.{nearest(name, [*names(), *FORMS])}")
 
 

@@ -19,6 +19,7 @@ from muscope.config import (
     to_dict,
 )
 from muscope.envs import registry as environments
+from muscope.envs.contract import check_spec
 from muscope.envs.host import HostEnvironment
 from muscope.errors import ConfigError, nearest
 from muscope.presets import breakout, cart_pole, lunar_lander
@@ -83,6 +84,7 @@ def defaults(environment: str, options: Mapping[str, Any] | None = None) -> Conf
 
     """
     made = environments.make(EnvironmentConfig(environment, options=options or {}))
+    check_spec(made)
     spec = made.spec
     every = 1
     while spec.num_actions ** (every + 1) <= USUAL_SEQUENCES and spec.num_actions > 1:

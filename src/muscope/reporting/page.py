@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -130,6 +131,8 @@ class Shown(NamedTuple):
     key: str
     """Tells its parts from other folders' in one page."""
     name: str
+    path: str
+    """As a command takes it."""
     environment: str
     made_as: str
     preset: str
@@ -247,6 +250,7 @@ def _shown(folder: Folder, key: str) -> tuple[Shown, list[str]]:
     return Shown(
         key=key,
         name=folder.path.name,
+        path=shlex.quote(str(folder.path)),
         environment=settings["environment"],
         made_as="preset" if settings["seed"] >= 0 else "agent",
         preset=settings["preset"],
