@@ -126,9 +126,9 @@ def test_a_spec_that_is_wrong_gets_one_line_before_settings_are_chosen(tmp_path)
     file = tmp_path / "flat_world.py"
     file.write_text(
         "from muscope.envs import Spec\n"
-        "from worlds import Line\n"
-        "class World(Line):\n"
+        "class World:\n"
         "    spec = Spec('flat', 2, 25, 10)\n"
+        "    reset = step = observe = None\n"
     )
     with pytest.raises(ConfigError, match=r"observation_shape is 25; it must be a tuple of sizes"):
         presets.preset(f"{file}:World", "quick")
