@@ -128,7 +128,9 @@ def test_a_spec_that_is_wrong_gets_one_line_before_settings_are_chosen(tmp_path)
         "from muscope.envs import Spec\n"
         "class World:\n"
         "    spec = Spec('flat', 2, 25, 10)\n"
-        "    reset = step = observe = None\n"
+        "    def reset(self, key): ...\n"
+        "    def step(self, state, action): ...\n"
+        "    def observe(self, state): ...\n"
     )
     with pytest.raises(ConfigError, match=r"observation_shape is 25; it must be a tuple of sizes"):
         presets.preset(f"{file}:World", "quick")
