@@ -130,8 +130,9 @@ def test_a_file_of_variants(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         variants.read(tmp_path / "none.toml")
     file.write_text("[a]\nloss.unroll = 5\n[b]\nloss.unroll = 7\n")
-    with pytest.raises(ConfigError, match=r"v.toml: there is a variant 'b' already; rename"):
-        variants.read(file, taken={"b": {}, "c": {}})
+    with pytest.raises(ConfigError, match=r"v.toml: there is another variant 'b'; rename"):
+        variants.read(file, before={"b": {}, "c": {}})
+    assert len(variants.read(file, before={"b": {"loss.unroll": 7}, "c": {}})) == 2
 
 
 def test_cart_poles_ingredients_and_regimes_are_one_sweep():
@@ -139,7 +140,7 @@ def test_cart_poles_ingredients_and_regimes_are_one_sweep():
     given = variants.read(EXAMPLES / "cart-pole-regimes.toml")
     given |= variants.read(EXAMPLES / "cart-pole-ingredients.toml", given)
     configs = variants.all_of(base, given, sweeps.TAKEN)
-    assert len(configs) == 1 + 16 + 13
+    assert len(configs) == 1 + 16 + 16 - 3  # Three are in both files.
     assert configs["consistency"].loss.terms == ("consistency",)
     assert configs["latent-distance-1"].terms["distance"]["weight"] == 1.0
 

@@ -164,15 +164,16 @@ def value_in_words(words: str, like: Any = None) -> Any:
         return words
 
 
-def read(path: Path, taken: Iterable[str] = ()) -> dict[str, Changes]:
+def read(path: Path, before: Mapping[str, Changes] | None = None) -> dict[str, Changes]:
     """The variants of a TOML file, a table for each, in which settings have dotted names.
 
     Args:
         path: of the file.
-        taken: names of variants that were read before.
+        before: variants that were read before.
 
     Raises:
-        ConfigError: there is no such file, it is not of this form, or a name is taken.
+        ConfigError: there is no such file, it is not of this form, or a former variant of the same
+            name is another one.
 
     """
     try:
@@ -182,9 +183,11 @@ def read(path: Path, taken: Iterable[str] = ()) -> dict[str, Changes]:
     for name, table in written.items():
         if not isinstance(table, Mapping):
             raise ConfigError(f"{path}: '{name}' must be a table, a variant such as [{name}].")
-    if again := sorted(written.keys() & set(taken)):
-        raise ConfigError(f"{path}: there is a variant '{again[0]}' already; rename one of them.")
-    return {name: dict(_flat(table)) for name, table in written.items()}
+    found = {name: dict(_flat(table)) for name, table in written.items()}
+    for name, former in (before or {}).items():
+        if found.get(name, former) != former:
+            raise ConfigError(f"{path}: there is another variant '{name}'; rename one of them.")
+    return found
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
