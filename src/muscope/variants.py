@@ -183,7 +183,7 @@ def read(path: Path, before: Mapping[str, Changes] | None = None) -> dict[str, C
     for name, table in written.items():
         if not isinstance(table, Mapping):
             raise ConfigError(f"{path}: '{name}' must be a table, a variant such as [{name}].")
-    found = {name: dict(_flat(table)) for name, table in written.items()}
+    found: dict[str, Changes] = {n: dict(_flat(table)) for n, table in written.items()}
     for name, former in (before or {}).items():
         if found.get(name, former) != former:
             raise ConfigError(f"{path}: there is another variant '{name}'; rename one of them.")
