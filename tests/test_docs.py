@@ -5,6 +5,7 @@ import os
 import pkgutil
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,18 @@ import jax.numpy as jnp
 import pytest
 
 import muscope
-from muscope import plugins
-from muscope.cli import SUMMARY
+from muscope import (
+    cli,
+    comparing,
+    doors,
+    examination,
+    looking,
+    plugins,
+    stages,
+    studies,
+    sweeps,
+)
+from muscope.cli import SUMMARY, new_run
 from muscope.config import Config
 from muscope.envs import contract
 from muscope.envs.registry import options_class
@@ -106,6 +117,76 @@ def test_commands_named_in_the_docs_exist():
             assert command in COMMANDS, f"{page.name} names muscope {command}"
 
 
+def whole_commands():
+    """Commands of the listings, and those in running text that name what they work on."""
+    found = set()
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        listings = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        lines = "\n".join(listings).replace("\\\n", " ").splitlines()
+        lines += re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).split("`")[1::2]
+        found |= {" ".join(line.split()) for line in lines if line.startswith("muscope ")}
+    commands = [shlex.split(line, comments=True)[1:] for line in sorted(found)]
+    unsaid = re.compile(
+        r"\b(ENV|AGENT|NAME|FILE|READER|DIR|SETTING|VALUE)\b|--help|(?<!examples/)my_\w+\.py"
+    )
+    return [c for c in commands if len(c) > 1 and c[1][0] != "-" and not unsaid.search(" ".join(c))]
+
+
+@pytest.fixture
+def without_work(tiny_study, tmp_path, monkeypatch):
+    """Commands do nothing but read their arguments and say so; files that pages speak of exist."""
+    asked = []
+
+    def stub(name):
+        def stand_in(*given, **more):
+            asked.append(name)
+            return tiny_study
+
+        return stand_in
+
+    for module, names in (
+        (stages, ("merge", "job", "evaluate", "report", "film", "tensorboard", "plan", "train")),
+        (looking, ("look",)),
+        (studies, ("study",)),
+        (sweeps, ("sweep",)),
+        (comparing, ("compare",)),
+        (examination, ("examine",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, stub(name))
+    monkeypatch.setattr(looking, "look_at_chosen", lambda *given: [stub("look_at_chosen")()])
+    monkeypatch.setattr(doors, "find", lambda *given: tiny_study.subject)
+    monkeypatch.setattr(new_run, "as_text", str)
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "my-variants.toml").write_text("[longer]\nloss.unroll = 20\n")
+    (code,) = re.findall(r"```python\n([^`]*class Corridor.*?)```", guide(), re.DOTALL)
+    (tmp_path / "corridor.py").write_text(code)
+    return asked
+
+
+def guide():
+    return (ROOT / "docs" / "your-own.md").read_text()
+
+
+def test_every_command_of_the_docs_is_understood(without_work, tiny_study, tmp_path):
+    commands = whole_commands()
+    assert len(commands) > 30
+    for command in commands:
+        words, former = [], ""
+        for word in command:
+            if former != "--out":
+                word = re.sub(r"^(RUN(\.\.\.)?|runs/\S+)$", str(tiny_study.path), word)
+                word = re.sub(r"^(my-variants\.toml|corridor\.py)", rf"{tmp_path}/\1", word)
+            words.append(word)
+            former = word
+        before = len(without_work)
+        try:
+            cli.main(words)
+        except SystemExit as stop:
+            pytest.fail(f"muscope {shlex.join(command)} is refused: {stop.code}")
+        assert len(without_work) > before or command[0] == "claims"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_lines_outside_tables_wrap(page):
     lines = enumerate(page.read_text().splitlines(), 1)
@@ -159,10 +240,8 @@ def test_the_readmes_python_runs(tiny, tmp_path, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
-def test_the_guides_environment_keeps_the_rules(monkeypatch):
-    page = (ROOT / "docs" / "your-own.md").read_text()
-    listings = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (code,) = [listing for listing in listings if "class Corridor" in listing]
+def test_the_guides_environment_keeps_the_rules():
+    (code,) = re.findall(r"```python\n([^`]*class Corridor.*?)```", guide(), re.DOTALL)
     names = {}
     exec(compile(code, "your-own.md", "exec"), names)
     environment = names["Corridor"]()
