@@ -4,11 +4,11 @@
     python docs/write_ingredients.py --check    # fail if it is not what the tables say
 
 ``python docs/keep_study.py runs/cart-pole-ingredients cart-pole-ingredients`` keeps what ``muscope
-sweep`` wrote into its folder ``compare``; beside it stands ``page.md``: prose in which {consistency.return} is how far that variant's return
-differs from the base's at the end of training, with its interval, {consistency.return through} the
-same of the mean through training, and {base.return} the base's own mean; [ending] and [through]
-stand for tables of all variants, [claims] for the claims that not all variants decide alike.
-Writing the page draws its picture too.
+sweep`` wrote into its folder ``compare``.  Beside it stands ``page.md``: prose in which
+{consistency.return} is how far that variant's return differs from the base's at the end of
+training, with its interval, {consistency.return through} the same of the mean through training,
+and {base.return} the base's own mean; [ending] and [through] stand for tables of all variants,
+[claims] for the claims that not all variants decide alike.  Writing the page draws its picture.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Column(NamedTuple):
 
 COLUMNS = {
     "return": Column("return of MCTS", "figure2", "return of MCTS"),
-    "prior": Column("return of the prior", "figure2", "return of the policy prior"),
+    "prior": Column("return of the prior", "figure2", "return of policy prior"),
     "short": Column("Figure 3, h = 1", "figure3", "value error, h = 1"),
     "long": Column("Figure 3, h = 10", "figure3", "value error, h = 10"),
     "likely": Column("Figure 4, likely sequences", "figure4", "error, likely sequences"),
@@ -141,8 +141,8 @@ def claims(sweep: Sweep) -> str:
     return grid(["", "the paper says", *runs], rows)
 
 
-def filled(prose: str, sweep: Sweep) -> str:
-    """Numbers and tables put in."""
+def page(sweep: Sweep) -> str:
+    """The prose, numbers and tables put in."""
 
     def number(match: re.Match[str]) -> str:
         run, key, through = match.groups()
@@ -150,7 +150,7 @@ def filled(prose: str, sweep: Sweep) -> str:
             return f"{sweep.base(key, bool(through)):.3g}"
         row = sweep.difference(run, key, bool(through))
         assert row is not None, f"{match.group()}: there is no such difference"
-        return told(row)
+        return told(row).removeprefix("x ")
 
     blocks = {
         "[ending]": lambda: differences(sweep, through=False),
@@ -158,18 +158,25 @@ def filled(prose: str, sweep: Sweep) -> str:
         "[claims]": lambda: claims(sweep),
     }
     parts = []
-    for part in NUMBER.sub(number, prose).strip().split("\n\n"):
+    for part in NUMBER.sub(number, sweep.prose).strip().split("\n\n"):
         if part in blocks:
             parts.append(blocks[part]())
-        elif part.startswith(("```", "#", "- ", "!")):
+        elif part.startswith(("```", "#", "!")):
             parts.append(part)
         else:
-            parts.append(
-                textwrap.fill(
-                    " ".join(part.split()), WIDTH, break_long_words=False, break_on_hyphens=False
-                )
-            )
+            parts.append("\n".join(map(wrapped, re.split(r"\n(?=- )", part))))
     return "\n\n".join(parts) + "\n"
+
+
+def wrapped(text: str) -> str:
+    """A paragraph, or an item of a list, in lines that fit."""
+    return textwrap.fill(
+        " ".join(text.split()),
+        WIDTH,
+        subsequent_indent="  " if text.startswith("- ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def draw(sweep: Sweep) -> None:
@@ -184,7 +191,7 @@ def draw(sweep: Sweep) -> None:
 
 def main() -> None:
     sweep = Sweep(SWEEP)
-    written = filled(sweep.prose, sweep)
+    written = page(sweep)
     if sys.argv[1:] == ["--check"]:
         sys.exit(0 if PAGE.read_text() == written else f"{PAGE} is not what the tables say")
     PAGE.write_text(written)

@@ -99,7 +99,7 @@ def pm(summary: statistics.Summary, digits: int = 3) -> str:
 
 def short(x: float) -> str:
     """Two digits, or all before the point."""
-    return f"{x:.0f}" if abs(x) >= 100 else f"{x:.2g}"
+    return f"{x:.0f}" if abs(x) >= 99.5 else f"{x:.2g}"
 
 
 def grid(head: list[str], rows: list[list[str]]) -> str:

@@ -205,6 +205,12 @@ def test_the_page_of_studies_is_what_their_tables_say():
     assert (ROOT / "docs" / "studies.md").read_text() == written["page"]()
 
 
+def test_the_page_of_ingredients_is_what_its_tables_say():
+    written = runpy.run_path(str(ROOT / "docs" / "write_ingredients.py"))
+    page = written["page"](written["Sweep"](written["SWEEP"]))
+    assert (ROOT / "docs" / "ingredients.md").read_text() == page
+
+
 def test_examples_are_as_long_as_the_guide_says():
     guide = (ROOT / "docs" / "your-own.md").read_text()
     rows = re.findall(r"\(\.\./examples/(\w+\.py)\) \| (\d+) \|", guide)

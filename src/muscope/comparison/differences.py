@@ -231,4 +231,4 @@ def told(row: Mapping[str, Any]) -> str:
 
 def _short(x: float, sign: str = "") -> str:
     """Two digits, or all before the point."""
-    return f"{x:{sign}.0f}" if abs(x) >= 100 else f"{x:{sign}.2g}"
+    return f"{x:{sign}.0f}" if abs(x) >= 99.5 else f"{x:{sign}.2g}"

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from muscope.comparison.differences import DIFFERS, RATIO
 from muscope.comparison.values import Curve
@@ -118,7 +119,7 @@ def draw_differences(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
             for row in shown:
                 _bar(axes, row, names.index(row["run"]), dressed[row["run"]][0])
             if ratios:
-                axes.set_xscale("log")
+                _factors(axes)
             axes.axvline(1.0 if ratios else 0.0, color=FEW[0], linewidth=0.8)
             factor = " (x)" if ratios else ""
             axes.set_title(f"{textwrap.fill(measure, WIDTH)}\n{at}{factor}", fontsize=7)
@@ -128,6 +129,18 @@ def draw_differences(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         for spare in grid[len(panels) :]:
             spare.remove()
         return figure
+
+
+def _factors(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers, as few as fit."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = [1.0, 2.0, 5.0] if high < 100 * low else [1.0]
+    if high < 10 * low:
+        steps = [1.0, 1.5, 2.0, 3.0, 5.0, 7.0]
+    axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _bar(axes: Axes, row: Mapping[str, Any], place: int, colour: Any) -> None:
