@@ -60,6 +60,9 @@ COLUMNS = {
     "free": Column(
         "Figure 7, free search", "figure7", "learned model, uniform prior, value leaves"
     ),
+    "rolled": Column(
+        "the same, rollouts", "figure7", "learned model, uniform prior, rollout leaves"
+    ),
 }
 
 PANELS = (

@@ -6,9 +6,6 @@ import shutil
 import signal
 from pathlib import Path
 
-# Tests compile much and compute little, so programs are hardly optimised.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-
 import jax
 import pytest
 from filelock import FileLock
