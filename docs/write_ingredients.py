@@ -4,7 +4,7 @@
     python docs/write_ingredients.py --check    # fail if it is not what the tables say
 
 ``python docs/keep_study.py runs/cart-pole-ingredients cart-pole-ingredients`` keeps what ``muscope
-sweep`` wrote into its folder ``compare``.  Beside it stands ``page.md``: prose in which
+sweep`` wrote into its folder ``compare``.  Beside it stands ``page.txt``: prose in which
 {consistency.return} is how far that variant's return differs from the base's at the end of
 training, with its interval, {consistency.return through} the same of the mean through training,
 and {base.return} the base's own mean; [ending] and [through] stand for tables of all variants,
@@ -82,7 +82,7 @@ class Sweep:
             for row in tables.read(folder / "claims.parquet").to_pylist()
             if row["reading"] == "current"
         ]
-        self.prose = (folder / "page.md").read_text()
+        self.prose = (folder / "page.txt").read_text()
         self.runs = list(dict.fromkeys(row["run"] for row in self.differences))
 
     def difference(self, run: str, key: str, through: bool = False) -> dict[str, Any] | None:
