@@ -7,7 +7,8 @@
 sweep`` wrote into its folder ``compare``.  Beside it stands ``page.txt``: prose in which
 {consistency.return} is how far that variant's return differs from the base's at the end of
 training, with its interval, {consistency.return through} the same of the mean through training,
-and {base.return} the base's own mean; [ending] and [through] stand for tables of all variants,
+and {base.return} the base's own mean.  With a ! before the brace the difference must be one that is
+claimed, or the page is not written.  [ending] and [through] stand for tables of all variants,
 [claims] for the claims that not all variants decide alike.  Writing the page draws its picture.
 """
 
@@ -16,13 +17,13 @@ from __future__ import annotations
 import io
 import re
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
+from write_studies import grid, wrapped
 
-from muscope.comparison.differences import DIFFERS, told
+from muscope.comparison.differences import DIFFERS, THROUGH, told
 from muscope.comparison.draw import draw_differences
 from muscope.storage import tables
 
@@ -30,10 +31,8 @@ HERE = Path(__file__).parent
 PAGE = HERE / "ingredients.md"
 SWEEP = HERE / "results" / "cart-pole-ingredients"
 PICTURE = HERE / "figures" / "cart-pole-ingredients" / "differences.png"
-WIDTH = 120
 BASE = "base"
-THROUGH = "mean of trained checkpoints"
-NUMBER = re.compile(r"\{([\w.=-]+)\.(\w+)( through)?\}")
+NUMBER = re.compile(r"\{([\w.=-]+)\.(\w+)( through)?(!)?\}")
 
 
 class Column(NamedTuple):
@@ -104,16 +103,10 @@ class Sweep:
 
 
 def cell(row: dict[str, Any] | None) -> str:
-    """The same in a table, bold where a difference is claimed."""
+    """A difference in a table, bold where it is claimed."""
     if row is None:
         return "-"
     return f"**{told(row)}**" if row["verdict"] in DIFFERS else told(row)
-
-
-def grid(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def differences(sweep: Sweep, through: bool) -> str:
@@ -148,11 +141,12 @@ def page(sweep: Sweep) -> str:
     """The prose, numbers and tables put in."""
 
     def number(match: re.Match[str]) -> str:
-        run, key, through = match.groups()
+        run, key, through, claimed = match.groups()
         if run == BASE:
             return f"{sweep.base(key, bool(through)):.3g}"
         row = sweep.difference(run, key, bool(through))
         assert row is not None, f"{match.group()}: there is no such difference"
+        assert not claimed or row["verdict"] in DIFFERS, f"{match.group()} is not claimed"
         return told(row).removeprefix("x ")
 
     blocks = {
@@ -167,19 +161,9 @@ def page(sweep: Sweep) -> str:
         elif part.startswith(("```", "#", "!")):
             parts.append(part)
         else:
-            parts.append("\n".join(map(wrapped, re.split(r"\n(?=- )", part))))
+            items = re.split(r"\n(?=- )", part)
+            parts.append("\n".join(wrapped(" ".join(item.split())) for item in items))
     return "\n\n".join(parts) + "\n"
-
-
-def wrapped(text: str) -> str:
-    """A paragraph, or an item of a list, in lines that fit."""
-    return textwrap.fill(
-        " ".join(text.split()),
-        WIDTH,
-        subsequent_indent="  " if text.startswith("- ") else "",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def draw(sweep: Sweep) -> None:

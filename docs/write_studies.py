@@ -27,7 +27,7 @@ from muscope.claims import FEWEST, UNJUDGED
 from muscope.claims import SCHEMA as CLAIMS
 from muscope.claims.interval import ALPHA
 from muscope.comparison import CORRECTED, Compared, between, curves
-from muscope.comparison.differences import told
+from muscope.comparison.differences import short, told
 from muscope.experiments import registry
 from muscope.experiments.planning_claims import POLICIES
 from muscope.experiments.style import thousands
@@ -95,11 +95,6 @@ def pm(summary: statistics.Summary, digits: int = 3) -> str:
         return "-"
     mean = f"{summary.mean:.{digits}g}"
     return mean if summary.n == 1 else f"{mean} ± {summary.standard_error:.2g}"
-
-
-def short(x: float) -> str:
-    """Two digits, or all before the point."""
-    return f"{x:.0f}" if abs(x) >= 99.5 else f"{x:.2g}"
 
 
 def grid(head: list[str], rows: list[list[str]]) -> str:
@@ -275,8 +270,11 @@ def filled(text: str, study: Study) -> str:
 
 
 def wrapped(text: str) -> str:
-    """A paragraph in lines that fit."""
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    """A paragraph, or an item of a list, in lines that fit."""
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def beside(both: Beside, found: list[Study]) -> Iterator[str]:

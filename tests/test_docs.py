@@ -205,7 +205,8 @@ def test_the_page_of_studies_is_what_their_tables_say():
     assert (ROOT / "docs" / "studies.md").read_text() == written["page"]()
 
 
-def test_the_page_of_ingredients_is_what_its_tables_say():
+def test_the_page_of_ingredients_is_what_its_tables_say(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
     written = runpy.run_path(str(ROOT / "docs" / "write_ingredients.py"))
     page = written["page"](written["Sweep"](written["SWEEP"]))
     assert (ROOT / "docs" / "ingredients.md").read_text() == page

@@ -1,5 +1,6 @@
 """One state looked at: its numbers are the search's, the true model's and the planners' own."""
 
+import os
 import shutil
 
 import jax
@@ -276,6 +277,13 @@ def test_a_study_looks_at_chosen_states_by_itself(tiny_study, monkeypatch):
     monkeypatch.setattr(looking, "look_at_chosen", of_others)
     muscope.study(run.config, run.path)
     assert not asked  # They are newer than the table.
+    # Another page of a look is none of them, and does not hide that one is old.
+    (run.look_path / "agent0.html").write_text("<title>a look</title>")
+    times = run.table_path("decisions").stat().st_mtime_ns
+    os.utime(run.look_path / made[0], ns=(times - 1, times - 1))
+    muscope.study(run.config, run.path)
+    assert asked == [run.path]
+    asked.clear()
     shutil.rmtree(run.look_path)
     muscope.study(run.config, run.path)
     assert asked == [run.path]

@@ -113,12 +113,27 @@ def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
         states = _on_policy(lab, choice)
         words = f"state {choice.state} of decisions: {choice.why}, {choice.size:.3g}"
         found = one_state.Found(states, words, None, (choice.agent, choice.state))
-        path = opened.look_path / f"{choice.why.replace(' ', '-')}.html"
+        path = _page_of(opened, choice.why)
         one_state.write(
             one_state.look(whom, lab.scope, found, _closeness(asked.settings, returns)), path
         )
         paths.append(path)
     return paths
+
+
+TYPICAL, WORST, COSTLIEST = "typical model error", "worst model error", "costliest decision"
+"""Of which :func:`look_at_chosen` makes pages."""
+
+
+def chosen_are_there(run: StudyRun) -> bool:
+    """Whether the pages of :func:`look_at_chosen` are there, and of the table as it is."""
+    made = run.table_path("decisions").stat().st_mtime_ns
+    pages = [_page_of(run, why) for why in (TYPICAL, WORST, COSTLIEST)]
+    return all(page.exists() and page.stat().st_mtime_ns >= made for page in pages)
+
+
+def _page_of(run: StudyRun, why: str) -> Path:
+    return run.look_path / f"{why.replace(' ', '-')}.html"
 
 
 class _Choice(NamedTuple):
@@ -145,9 +160,9 @@ def _choices(run: StudyRun) -> Iterator[_Choice]:
         raise RunError(f"{run.path}: all agents had diverged at step {step}; nothing to look at.")
     distance = np.abs(error - np.nanmedian(error))
     for why, score, size in (
-        ("typical model error", -distance, error),
-        ("worst model error", error, error),
-        ("costliest decision", best - improvement, best - improvement),
+        (TYPICAL, -distance, error),
+        (WORST, error, error),
+        (COSTLIEST, best - improvement, best - improvement),
     ):
         row = int(np.nanargmax(score))
         agent, state = (rows[name][row].as_py() for name in ("agent", "state"))

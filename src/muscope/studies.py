@@ -89,12 +89,8 @@ def _look_closely(run: StudyRun) -> None:
     """What a report shows beside its figures: a film, and three states; what is there is kept."""
     if scene_of(envs.make(run.config.environment)) and not run.film_path.exists():
         stages.film(run)
-    table = run.table_path("decisions")
-    if not table.exists():
-        return
-    made = [page.stat().st_mtime_ns for page in run.look_path.glob("*.html")]
-    if not made or max(made) < table.stat().st_mtime_ns:
+    if run.table_path("decisions").exists() and not looking.chosen_are_there(run):
         try:
             looking.look_at_chosen(run)
         except RunError as error:  # All agents diverged, or other devices made the table.
-            say(f"the report shows no single states: {error}")
+            say(f"no single states are looked at: {error}")

@@ -109,8 +109,8 @@ def _new_run(
     )
     if not presets.has_preset(environment):
         print(
-            f"muscope: nobody has chosen settings for '{environment}'; beside those given, general "
-            f"ones are taken: {_said(config)} ('--help' lists all).",
+            f"muscope: nobody has chosen settings for '{environment}'; general ones are taken "
+            f"where no flag gives others, in all: {_said(config)} ('--help' lists all).",
             file=sys.stderr,
         )
     label = envs.make(config.environment).spec.name.replace(":", "-")

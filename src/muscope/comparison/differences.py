@@ -19,6 +19,8 @@ DIFFERS = (HIGHER, LOWER)
 """Verdicts that claim a difference."""
 PLAIN, RATIO = "difference", "ratio"
 """Scales."""
+THROUGH = "mean of trained checkpoints"
+"""The place of a mean through training."""
 CORRECTED = (
     "Differences are means over agents, of agents of equal seed and number pair by pair, with "
     "95 % intervals (bootstrap; with few agents at least Student's t). Errors, which are "
@@ -39,8 +41,8 @@ DIFFERENCES = Schema(
         text("unit", "of the means and the difference"),
         text(
             "at",
-            "the last place that both runs have, or 'mean of trained checkpoints', those after "
-            "step 0 that both have",
+            f"the last place that both runs have, or '{THROUGH}', those after step 0 that both "
+            "have",
         ),
         text("run", "the run"),
         text("reference", "the run that it is held against"),
@@ -160,7 +162,7 @@ def _sides(ours: Curve, theirs: Curve, pairs: bool) -> Iterator[_Sides]:
     yield _at([shared[-1]], _place(ours, shared[-1]), ours, theirs, pairs)
     trained = [place for place in shared if ours.through_training and place > 0]
     if len(trained) > 1:
-        yield _at(trained, "mean of trained checkpoints", ours, theirs, pairs)
+        yield _at(trained, THROUGH, ours, theirs, pairs)
 
 
 def _of(curve: Curve, agents: Sequence[int]) -> Curve:
@@ -223,12 +225,12 @@ def _judged(row: dict[str, Any], p: float) -> dict[str, Any]:
 
 def told(row: Mapping[str, Any]) -> str:
     """A difference and its interval: ``+12 [3, 21]``, or ``x 0.8 [0.5, 1.3]`` of a ratio."""
-    low, high = _short(row["low"]), _short(row["high"])
+    low, high = short(row["low"]), short(row["high"])
     if row["scale"] == RATIO:
-        return f"x {_short(row['ratio'])} [{low}, {high}]"
-    return f"{_short(row['difference'], '+')} [{low}, {high}]"
+        return f"x {short(row['ratio'])} [{low}, {high}]"
+    return f"{short(row['difference'], '+')} [{low}, {high}]"
 
 
-def _short(x: float, sign: str = "") -> str:
-    """Two digits, or all before the point."""
+def short(x: float, sign: str = "") -> str:
+    """Two digits, or all before the point; with a ``sign`` of ``+`` before those above 0 too."""
     return f"{x:{sign}.0f}" if abs(x) >= 99.5 else f"{x:{sign}.2g}"
