@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from muscope import cli, presets, stages
+from muscope import cli, presets, stages, studies
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "examples" / "cluster").iterdir())
@@ -39,7 +39,8 @@ def taken(arguments, monkeypatch):
     def stage(name):
         return lambda *given, **named: calls.append((name, *given)) or done
 
-    for name in ("study", "train", "merge", "evaluate", "report", "open_run"):
+    monkeypatch.setattr(studies, "study", stage("study"))
+    for name in ("train", "merge", "evaluate", "report", "open_run"):
         monkeypatch.setattr(stages, name, stage(name))
     cli.main(arguments)
     return [call for call in calls if call[0] != "open_run"]
