@@ -22,6 +22,9 @@ LONG = (
     *("examples", "planning", "damage", "surroundings", "mutations", "health", "blocks"),
 )
 
+# What files that begin so say is of the bits or the times that a user gets.
+AS_USERS_COMPILE = ("lunar_lander", "plan", "population")
+
 # A suite that is started in the background is deaf to Ctrl-C, and so would be all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,10 +47,14 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs_of_one_module():
-    """Compiled programs are dropped after each module: a process that keeps Lunar Lander's runs
-    out of memory maps (see :data:`muscope.experiments.lab.MAPS`).
+def programs_of_one_module(request):
+    """Programs run for seconds here: most are compiled in haste, which takes half the time.
+
+    They are dropped after each module: a process that keeps Lunar Lander's runs out of memory maps
+    (see :data:`muscope.experiments.lab.MAPS`).
     """
+    name = request.path.stem.removeprefix("test_")
+    jax.config.update("jax_disable_most_optimizations", not name.startswith(AS_USERS_COMPILE))
     yield
     gc.collect()
     jax.clear_caches()

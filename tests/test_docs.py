@@ -205,11 +205,12 @@ def test_the_page_of_studies_is_what_their_tables_say():
     assert (ROOT / "docs" / "studies.md").read_text() == written["page"]()
 
 
-def test_the_page_of_ingredients_is_what_its_tables_say(monkeypatch):
+def test_pages_of_sweeps_are_what_their_tables_say(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
-    written = runpy.run_path(str(ROOT / "docs" / "write_ingredients.py"))
-    page = written["page"](written["Sweep"](written["SWEEP"]))
-    assert (ROOT / "docs" / "ingredients.md").read_text() == page
+    written = runpy.run_path(str(ROOT / "docs" / "write_sweeps.py"))
+    assert written["PAGES"]
+    for name in written["PAGES"]:
+        assert (ROOT / "docs" / f"{name}.md").read_text() == written["page"](name)
 
 
 def test_examples_are_as_long_as_the_guide_says():

@@ -10,7 +10,7 @@ import pytest
 
 from muscope.agent import MuZero, build, standardise
 from muscope.agent.convolution import convolve
-from muscope.agent.pixels import framed
+from muscope.agent.pixels import framed, scaled
 from muscope.agent.standardise import Standardise
 from muscope.config import LossConfig, NetworkConfig
 from muscope.envs import Spec
@@ -22,6 +22,26 @@ from muscope.learning.terms.reconstruction import cropped
 CONFIG = NetworkConfig(
     kind="resnet", width=8, channels=4, head_channels=2, value_bins=21, reward_bins=11
 )
+
+
+def test_the_gradient_of_scaling_is_the_quotients():
+    """Its second reason, that it is never 0 / 0, is shown by test_breakout_run's study: compiled in
+    haste, as here, that diverged at once.
+    """
+    rng = np.random.default_rng(0)
+    z, weight = rng.normal(size=(2, 4, 5, 3))
+    low, high = z.argmin(), z.argmax()
+    unit = (z - z.min()) / (z.max() - z.min())
+    np.testing.assert_allclose(scaled(jnp.asarray(z, jnp.float32)), unit, atol=1e-6)
+    expected = weight.ravel().copy()
+    expected[low] += np.sum(weight * (unit - 1.0))
+    expected[high] -= np.sum(weight * unit)
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(weight * scaled(x))))(jnp.asarray(z, jnp.float32))
+    np.testing.assert_allclose(
+        gradient.ravel(), expected / (z.max() - z.min()), rtol=1e-4, atol=1e-5
+    )
+    equal = jax.grad(lambda x: jnp.sum(weight * scaled(x)))(jnp.zeros((4, 5, 3)))
+    assert np.isfinite(equal).all()
 
 
 def spec(size, channels=4):

@@ -130,8 +130,14 @@ class Head(eqx.Module):
 
 
 def scaled(z: Plane) -> Plane:
-    """One latent state with its components scaled to [0, 1]."""
-    low, high = jnp.min(z), jnp.max(z)
+    """One latent state with its components scaled to [0, 1].
+
+    The extremes are taken by place.  The gradient of ``jnp.max`` divides by how many components
+    equal it: by 0 where a compiler computes them twice and rounds them differently.
+    """
+    components = z.reshape(-1)
+    fixed = jax.lax.stop_gradient(components)
+    low, high = components[jnp.argmin(fixed)], components[jnp.argmax(fixed)]
     return (z - low) / jnp.maximum(high - low, 1e-5)
 
 

@@ -1,15 +1,17 @@
-"""Writes docs/ingredients.md from the tables of a sweep's comparison.
+"""Writes pages of the documentation from the tables of sweeps' comparisons.
 
-    python docs/write_ingredients.py            # write it
-    python docs/write_ingredients.py --check    # fail if it is not what the tables say
+    python docs/write_sweeps.py            # write docs/ingredients.md
+    python docs/write_sweeps.py --check    # fail if it is not what the tables say
 
-``python docs/keep_study.py runs/cart-pole-ingredients cart-pole-ingredients`` keeps what ``muscope
-sweep`` wrote into its folder ``compare``.  Beside it stands ``page.txt``: prose in which
-{consistency.return} is how far that variant's return differs from the base's at the end of
-training, with its interval, {consistency.return through} the same of the mean through training,
-and {base.return} the base's own mean.  With a ! before the brace the difference must be one that is
-claimed, or the page is not written.  [ending] and [through] stand for tables of all variants,
-[claims] for the claims that not all variants decide alike.  Writing the page draws its picture.
+``docs/results/PAGE.txt`` is a page's prose.  ``python docs/keep_study.py
+runs/cart-pole-ingredients cart-pole-ingredients`` keeps what ``muscope sweep`` wrote into its
+folder ``compare``.  In the prose {consistency.return} is how far that variant's return differs
+from the base's at the end of training, with its interval, {consistency.return through} the same of
+the mean through training, and {base.return} the base's own mean.  With a ! before the brace the
+difference must be one that is claimed, or the page is not written.  [ending] and [through] stand
+for tables of all variants, [claims] for the claims that not all variants decide alike.
+{lander:consistency.return} and [lander:ending] are of the page's other sweep of that name.
+Writing a page draws its pictures.
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ from muscope.comparison.draw import draw_differences
 from muscope.storage import tables
 
 HERE = Path(__file__).parent
-PAGE = HERE / "ingredients.md"
-SWEEP = HERE / "results" / "cart-pole-ingredients"
-PICTURE = HERE / "figures" / "cart-pole-ingredients" / "differences.png"
+PAGES = {
+    "ingredients": {"": "cart-pole-ingredients", "lander": "lunar-lander-losses"},
+}
+"""The sweeps of a page: their names in its prose, and their folders of tables."""
 BASE = "base"
-NUMBER = re.compile(r"\{([\w.=-]+)\.(\w+)( through)?(!)?\}")
+SWEEP = r"(?:([\w-]+):)?"
+NUMBER = re.compile(rf"\{{{SWEEP}([\w.=-]+)\.(\w+)( through)?(!)?\}}")
+BLOCK = re.compile(rf"\[{SWEEP}(ending|through|claims)\]")
 
 
 class Column(NamedTuple):
@@ -74,14 +79,15 @@ PANELS = (
 class Sweep:
     """What a sweep's comparison says."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, name: str):
+        folder = HERE / "results" / name
+        self.picture = HERE / "figures" / name / "differences.png"
         self.differences = tables.read(folder / "differences.parquet").to_pylist()
         self.claims = [
             row
             for row in tables.read(folder / "claims.parquet").to_pylist()
             if row["reading"] == "current"
         ]
-        self.prose = (folder / "page.txt").read_text()
         self.runs = list(dict.fromkeys(row["run"] for row in self.differences))
 
     def difference(self, run: str, key: str, through: bool = False) -> dict[str, Any] | None:
@@ -137,11 +143,25 @@ def claims(sweep: Sweep) -> str:
     return grid(["", "the paper says", *runs], rows)
 
 
-def page(sweep: Sweep) -> str:
+BLOCKS = {
+    "ending": lambda sweep: differences(sweep, through=False),
+    "through": lambda sweep: differences(sweep, through=True),
+    "claims": claims,
+}
+
+
+def sweeps(name: str) -> dict[str, Sweep]:
+    """Those of a page, by their names in its prose."""
+    return {short: Sweep(folder) for short, folder in PAGES[name].items()}
+
+
+def page(name: str) -> str:
     """The prose, numbers and tables put in."""
+    of = sweeps(name)
 
     def number(match: re.Match[str]) -> str:
-        run, key, through, claimed = match.groups()
+        short, run, key, through, claimed = match.groups()
+        sweep = of[short or ""]
         if run == BASE:
             return f"{sweep.base(key, bool(through)):.3g}"
         row = sweep.difference(run, key, bool(through))
@@ -149,15 +169,13 @@ def page(sweep: Sweep) -> str:
         assert not claimed or row["verdict"] in DIFFERS, f"{match.group()} is not claimed"
         return told(row).removeprefix("x ")
 
-    blocks = {
-        "[ending]": lambda: differences(sweep, through=False),
-        "[through]": lambda: differences(sweep, through=True),
-        "[claims]": lambda: claims(sweep),
-    }
+    prose = (HERE / "results" / f"{name}.txt").read_text()
     parts = []
-    for part in NUMBER.sub(number, sweep.prose).strip().split("\n\n"):
-        if part in blocks:
-            parts.append(blocks[part]())
+    for part in NUMBER.sub(number, prose).strip().split("\n\n"):
+        block = BLOCK.fullmatch(part)
+        if block:
+            short, kind = block.groups()
+            parts.append(BLOCKS[kind](of[short or ""]))
         elif part.startswith(("```", "#", "!")):
             parts.append(part)
         else:
@@ -172,17 +190,20 @@ def draw(sweep: Sweep) -> None:
     names = [BASE, *sweep.runs]
     buffer = io.BytesIO()
     draw_differences([row for row in rows if row is not None], names).savefig(buffer, dpi=110)
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(buffer).convert("RGB").quantize(128).save(PICTURE, optimize=True)
+    sweep.picture.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(buffer).convert("RGB").quantize(128).save(sweep.picture, optimize=True)
 
 
 def main() -> None:
-    sweep = Sweep(SWEEP)
-    written = page(sweep)
+    written = {HERE / f"{name}.md": page(name) for name in PAGES}
     if sys.argv[1:] == ["--check"]:
-        sys.exit(0 if PAGE.read_text() == written else f"{PAGE} is not what the tables say")
-    PAGE.write_text(written)
-    draw(sweep)
+        stale = [path.name for path, text in written.items() if path.read_text() != text]
+        sys.exit(f"not what the tables say: {', '.join(stale)}" if stale else 0)
+    for path, text in written.items():
+        path.write_text(text)
+    for name in PAGES:
+        for sweep in sweeps(name).values():
+            draw(sweep)
 
 
 if __name__ == "__main__":
