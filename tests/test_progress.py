@@ -7,6 +7,7 @@ from muscope import progress
 
 def worked(seconds):
     with progress.progress("training", 100, "step", done=10) as bar:
+        bar.set_description_str("figure4", refresh=False)
         for _ in range(9):
             time.sleep(seconds)
             bar.update(10)
@@ -18,10 +19,10 @@ def test_a_long_job_writes_lines_into_a_log(monkeypatch, capsys):
     worked(0.02)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 9
-    assert all(line.startswith("muscope: training: ") and "\r" not in line for line in lines)
+    assert all(line.startswith("muscope: figure4: ") and "\r" not in line for line in lines)
     assert " of 100 step, 00:00 gone, " in lines[0]
     assert lines[0].endswith("return=5")
-    assert lines[-1].startswith("muscope: training: 100 of 100 step")
+    assert lines[-1].startswith("muscope: figure4: 100 of 100 step")
 
 
 def test_a_short_one_writes_none(capsys):

@@ -119,7 +119,7 @@ def fill(subject: Subject, folder: Folder, plans: Sequence[Plan]) -> None:
     left = filling.left()
     with progress("evaluate", total, "cell", total - left) as bar:
         for piece in pieces:
-            bar.set_description(piece.experiment, refresh=False)
+            bar.set_description_str(piece.experiment, refresh=False)
             made = filling.examine(piece)
             if made:
                 bar.update(made)
