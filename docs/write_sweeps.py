@@ -9,7 +9,8 @@ folder ``compare``.  In the prose {consistency.return} is how far that variant's
 from the base's at the end of training, with its interval, {consistency.return through} the same of
 the mean through training, and {base.return} the base's own mean.  With a ! before the brace the
 difference must be one that is claimed, or the page is not written.  [ending] and [through] stand
-for tables of all variants, [claims] for the claims that not all variants decide alike.
+for tables of all variants, [claims] for the claims that not all variants decide alike,
+[sizes 2 4b] for what each variant says of claims 2 and 4b, with sizes.
 {lander:consistency.return} and [lander:ending] are of the page's other sweep of that name.
 Writing a page draws its pictures.
 """
@@ -19,11 +20,12 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from write_studies import grid, wrapped
+from write_studies import grid, verdict, wrapped
 
 from muscope.comparison.differences import DIFFERS, THROUGH, told
 from muscope.comparison.draw import draw_differences
@@ -37,7 +39,7 @@ PAGES = {
 BASE = "base"
 SWEEP = r"(?:([\w-]+):)?"
 NUMBER = re.compile(rf"\{{{SWEEP}([\w.=-]+)\.(\w+)( through)?(!)?\}}")
-BLOCK = re.compile(rf"\[{SWEEP}(ending|through|claims)\]")
+BLOCK = re.compile(rf"\[{SWEEP}(ending|through|claims|sizes)((?: \w+)*)\]")
 
 
 class Column(NamedTuple):
@@ -143,10 +145,19 @@ def claims(sweep: Sweep) -> str:
     return grid(["", "the paper says", *runs], rows)
 
 
-BLOCKS = {
-    "ending": lambda sweep: differences(sweep, through=False),
-    "through": lambda sweep: differences(sweep, through=True),
-    "claims": claims,
+def sizes(sweep: Sweep, chosen: list[str]) -> str:
+    """What every variant says of some claims."""
+    found = {(row["run"], row["claim"]): row for row in sweep.claims}
+    texts = {row["claim"]: row["text"] for row in sweep.claims}
+    rows = [[run, *(verdict(found[run, claim]) for claim in chosen)] for run in (BASE, *sweep.runs)]
+    return grid(["variant", *(f"{claim}: {texts[claim]}" for claim in chosen)], rows)
+
+
+BLOCKS: dict[str, Callable[[Sweep, list[str]], str]] = {
+    "ending": lambda sweep, _: differences(sweep, through=False),
+    "through": lambda sweep, _: differences(sweep, through=True),
+    "claims": lambda sweep, _: claims(sweep),
+    "sizes": sizes,
 }
 
 
@@ -174,8 +185,8 @@ def page(name: str) -> str:
     for part in NUMBER.sub(number, prose).strip().split("\n\n"):
         block = BLOCK.fullmatch(part)
         if block:
-            short, kind = block.groups()
-            parts.append(BLOCKS[kind](of[short or ""]))
+            short, kind, chosen = block.groups()
+            parts.append(BLOCKS[kind](of[short or ""], chosen.split()))
         elif part.startswith(("```", "#", "!")):
             parts.append(part)
         else:
