@@ -28,7 +28,7 @@ FLOORS = (
     ("examination", "jobs"),
     ("cluster",),
     ("doors", "flags", "stages"),
-    ("comparing", "looking"),
+    ("comparing", "looking", "pooling"),
     ("studies",),
     ("sweeps",),
     ("__init__", "cli"),

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from muscope import cli, presets, stages, studies
+from muscope import cli, pooling, presets, stages, studies
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "examples" / "cluster").iterdir())
@@ -40,6 +40,7 @@ def taken(arguments, monkeypatch):
         return lambda *given, **named: calls.append((name, *given)) or done
 
     monkeypatch.setattr(studies, "study", stage("study"))
+    monkeypatch.setattr(pooling, "pool", stage("pool"))
     for name in ("train", "merge", "evaluate", "report", "open_run"):
         monkeypatch.setattr(stages, name, stage(name))
     cli.main(arguments)
@@ -49,7 +50,7 @@ def taken(arguments, monkeypatch):
 @pytest.mark.parametrize("path", [*FILES, PAGE], ids=lambda p: p.name)
 def test_every_command_is_understood(path, monkeypatch):
     found = list(commands(path))
-    named = re.findall(r"muscope (?:study|train|merge|evaluate|report) ", path.read_text())
+    named = re.findall(r"muscope (?:study|train|merge|pool|evaluate|report) ", path.read_text())
     assert 1 <= len(found) <= len(named)
     assert path == PAGE or len(found) == len(named)
     for arguments in found:

@@ -25,6 +25,7 @@ from muscope import (
     examination,
     looking,
     plugins,
+    pooling,
     stages,
     studies,
     sweeps,
@@ -150,6 +151,7 @@ def without_work(tiny_study, tmp_path, monkeypatch):
         (studies, ("study",)),
         (sweeps, ("sweep",)),
         (comparing, ("compare",)),
+        (pooling, ("pool",)),
         (examination, ("examine",)),
     ):
         for name in names:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from muscope.errors import CheckpointError, ConfigError, MuscopeError, RunError
     from muscope.examination import examine
     from muscope.looking import look, look_at_chosen
+    from muscope.pooling import pool
     from muscope.presets import preset
     from muscope.reporting.notebook import chart, frame
     from muscope.stages import (
@@ -67,6 +68,7 @@ _HOMES = {
     "merge": "stages",
     "open_run": "stages",
     "plan": "stages",
+    "pool": "pooling",
     "preset": "presets",
     "report": "stages",
     "study": "studies",

@@ -1,6 +1,5 @@
-"""The command line: ``muscope plan | study | sweep | train | merge | job | evaluate | examine |
-claims | compare | report | film | look |
-tensorboard``.
+"""The command line: ``muscope plan | study | sweep | train | merge | pool | job | evaluate |
+examine | claims | compare | report | film | look | tensorboard``.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ SUMMARY = """A microscope for the models that MuZero learns.
   muscope sweep ENV        variants of the settings, each trained and examined, side by side
   muscope train ENV        the first stage alone; resumes an interrupted run
   muscope merge RUN RUN... runs of different agents, trained apart, as one
+  muscope pool RUN RUN...  runs of different seeds as one, by their tables alone
   muscope job RUN NAME     one job of a study on a cluster, alone
   muscope evaluate RUN     the second: checkpoints to tables
   muscope examine AGENT    anybody's agent: tables, figures, claims and a report
@@ -53,6 +53,7 @@ def _dispatch(arguments: list[str]) -> None:
         "sweep": new_run.sweep,
         "train": new_run.train,
         "merge": runs.merge,
+        "pool": runs.pool,
         "job": runs.job,
         "evaluate": runs.evaluate,
         "examine": runs.examine,
@@ -75,7 +76,7 @@ def _dispatch(arguments: list[str]) -> None:
         raise ConfigError(f"unknown command '{name}'.{nearest(name, commands)}")
     runtime.prepare()  # Before anything of the user's may start JAX.
     # These start devices if they need any.
-    computes = name not in ("claims", "compare", "merge", "report", "tensorboard")
+    computes = name not in ("claims", "compare", "merge", "pool", "report", "tensorboard")
     if computes and not {"-h", "--help"} & set(rest):
         runtime.start()
     commands[name](rest)

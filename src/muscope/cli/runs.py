@@ -1,5 +1,5 @@
-"""Commands about runs and agents that are there: ``merge``, ``job``, ``evaluate``, ``examine``,
-``claims``, ``compare``, ``report``, ``film``, ``look`` and ``tensorboard``.
+"""Commands about runs and agents that are there: ``merge``, ``pool``, ``job``, ``evaluate``,
+``examine``, ``claims``, ``compare``, ``report``, ``film``, ``look`` and ``tensorboard``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from muscope import comparing, doors, examination, flags, looking, stages
+from muscope import comparing, doors, examination, flags, looking, pooling, stages
 from muscope.claims import as_text
 from muscope.cli.arguments import experiments, names, take, value_of
 from muscope.config import EvaluateConfig, Settings, to_dict
@@ -20,28 +20,51 @@ from muscope.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class _Merge:
-    """Options of merge."""
+class _Together:
+    """Options of merge and pool."""
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The new run's directory."""
+    """The new directory."""
+
+
+def _together(command: str, arguments: list[str], description: str) -> tuple[list[str], Path]:
+    """The runs that are put together, and where."""
+    helping = bool({"-h", "--help"} & set(arguments))
+    at = next((i for i, a in enumerate(arguments) if a.startswith("-")), len(arguments))
+    options = flags.read(
+        _Together,
+        arguments[at:],
+        prog=f"muscope {command} RUN RUN...",
+        description=description,
+    )
+    if not arguments[:at] and not helping:
+        raise ConfigError(
+            f"'{command}' needs RUN first, as in: muscope {command} part-0 part-1 --out whole"
+        )
+    if options.out is None:
+        raise ConfigError(f"'{command}' needs --out DIR, a directory that is not there yet.")
+    return arguments[:at], options.out
 
 
 def merge(arguments: list[str]) -> None:
     """Runs of different agents, as one."""
-    helping = bool({"-h", "--help"} & set(arguments))
-    at = next((i for i, a in enumerate(arguments) if a.startswith("-")), len(arguments))
-    options = flags.read(
-        _Merge,
-        arguments[at:],
-        prog="muscope merge RUN RUN...",
-        description="Put runs of different agents, trained apart with equal settings, together.",
+    runs, out = _together(
+        "merge",
+        arguments,
+        "Put runs of different agents, trained apart with equal settings, together.",
     )
-    if not arguments[:at] and not helping:
-        raise ConfigError("'merge' needs RUN first, as in: muscope merge part-0 part-1 --out whole")
-    if options.out is None:
-        raise ConfigError("'merge' needs --out DIR, a directory that is not there yet.")
-    print(stages.merge(arguments[:at], options.out).path)
+    print(stages.merge(runs, out).path)
+
+
+def pool(arguments: list[str]) -> None:
+    """Runs of different seeds, as one, by their tables."""
+    runs, out = _together(
+        "pool",
+        arguments,
+        "Judge and draw the agents of runs of different seeds, looked at alike, as those of one, "
+        "by their tables alone.",
+    )
+    print(pooling.pool(runs, out).report_path)
 
 
 def job(arguments: list[str]) -> None:

@@ -18,7 +18,7 @@ from muscope.experiments.base import Experiment
 from muscope.experiments.view import View
 from muscope.reporting import charts
 from muscope.reporting.panel import Control, Panel
-from muscope.storage import tables
+from muscope.storage import json_file, tables
 from muscope.storage.checkpoint import write_atomically
 from muscope.storage.folder import EXAMINATION, Folder
 
@@ -141,6 +141,9 @@ def _explored(
 def _command(folder: Folder, experiment: Experiment) -> str:
     path = shlex.quote(str(folder.path))
     if (folder.path / EXAMINATION).is_file():
+        pooled = json_file.read(folder.path / EXAMINATION).get("pooled")
+        if pooled:
+            return f"muscope pool {' '.join(map(shlex.quote, pooled))} --out {path}"
         return f"muscope examine AGENT --out {path} --figures {_name(experiment)}"
     own = f" --figures {_name(experiment)}" if registry.is_users(experiment) else ""
     return f"muscope evaluate {path} --figures {_name(experiment)} && muscope report {path}{own}"
