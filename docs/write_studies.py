@@ -79,8 +79,8 @@ class Kept(Folder):
         return self.path / f"{table}.parquet"
 
 
-def listed(kind: str) -> list[dict[str, Any]]:
-    """Entries of ``studies.toml``, in its order."""
+def listed(kind: str) -> Any:
+    """What ``studies.toml`` has of a kind, in its order."""
     return tomllib.loads((HERE / "results" / "studies.toml").read_text())[kind]
 
 
@@ -118,11 +118,17 @@ def all_claims(found: list[Study]) -> str:
     for study in found:
         for row in study.claims():
             texts.setdefault((row["claim"], row["text"]), {})[study.column] = verdict(row)
+    changes = listed("changes")
+    assert {name for name, _ in texts} >= {*changes}, "changes of a claim that there is not"
     rows = [
-        [name, text, *(cells.get(study.column, "not said of it") for study in found)]
+        [
+            *(name, text, *(cells.get(study.column, "not said of it") for study in found)),
+            changes.get(name, ""),
+        ]
         for (name, text), cells in sorted(texts.items(), key=lambda item: _place(item[0][0]))
     ]
-    return grid(["", "the paper says", *(study.column for study in found)], rows)
+    columns = [study.column for study in found]
+    return grid(["", "the paper says", *columns, "what changes it in Cart Pole"], rows)
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -1,6 +1,6 @@
 """Writes pages of the documentation from the tables of sweeps' comparisons.
 
-    python docs/write_sweeps.py            # write docs/ingredients.md
+    python docs/write_sweeps.py            # write docs/ingredients.md and docs/regimes.md
     python docs/write_sweeps.py --check    # fail if it is not what the tables say
 
 ``docs/results/PAGE.txt`` is a page's prose.  ``python docs/keep_study.py
@@ -33,7 +33,12 @@ from muscope.storage import tables
 
 HERE = Path(__file__).parent
 PAGES = {
-    "ingredients": {"": "cart-pole-ingredients", "lander": "lunar-lander-losses"},
+    "ingredients": {
+        "": "cart-pole-ingredients",
+        "lander": "lunar-lander-losses",
+        "regimes": "cart-pole-regimes",
+    },
+    "regimes": {"": "cart-pole-regimes"},
 }
 """The sweeps of a page: their names in its prose, and their folders of tables."""
 BASE = "base"
@@ -212,9 +217,8 @@ def main() -> None:
         sys.exit(f"not what the tables say: {', '.join(stale)}" if stale else 0)
     for path, text in written.items():
         path.write_text(text)
-    for name in PAGES:
-        for sweep in sweeps(name).values():
-            draw(sweep)
+    for folder in {folder for of in PAGES.values() for folder in of.values()}:
+        draw(Sweep(folder))
 
 
 if __name__ == "__main__":
