@@ -78,7 +78,7 @@ COLUMNS = {
 
 PANELS = (
     *(("return", True), ("prior", True), ("free", False)),
-    *(("long", True), ("all", True), ("order", True)),
+    *(("short", True), ("long", True), ("all", True), ("order", True)),
 )
 """Of the picture: a column, and whether it is the mean through training."""
 
