@@ -22,9 +22,9 @@ LONG = (
     *("examples", "planning", "damage", "surroundings", "mutations", "health", "blocks"),
 )
 
-# What files that begin so say is of the bits or the times that a user gets, or of processes that are
-# started and compile as a user's do.
-AS_USERS_COMPILE = ("cluster", "lunar_lander", "plan", "population")
+# What files that begin so say is of the bits or the times that a user gets, or of processes that
+# are started and compile as a user's do.
+AS_USERS_COMPILE = ("cluster", "foreign_wrappers", "lunar_lander", "plan", "population")
 
 # A suite that is started in the background is deaf to Ctrl-C, and so would be all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
