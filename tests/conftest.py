@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_module(request):
-    """Programs run for seconds here: most are compiled in haste, which takes half the time.
+    """Most are compiled without optimisation: XLA's compiler is four fifths of the suite's time.
 
     They are dropped after each module: a process that keeps Lunar Lander's runs out of memory maps
     (see :data:`muscope.experiments.lab.MAPS`).

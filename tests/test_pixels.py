@@ -24,9 +24,25 @@ CONFIG = NetworkConfig(
 )
 
 
+def spec(size, channels=4):
+    return Spec("screen", 3, (size, size, channels), 10)
+
+
+def directly(image, kernel, stride):
+    """The definition, in numpy."""
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+    rows, columns = (n // stride for n in image.shape[:2])
+    out = np.zeros((rows, columns, kernel.shape[-1]))
+    for i in range(rows):
+        for j in range(columns):
+            patch = padded[stride * i : stride * i + 3, stride * j : stride * j + 3]
+            out[i, j] = np.einsum("ijc,ijco->o", patch, kernel)
+    return out
+
+
 def test_the_gradient_of_scaling_is_the_quotients():
-    """Its second reason, that it is never 0 / 0, is shown by test_breakout_run's study: compiled in
-    haste, as here, that diverged at once.
+    """That it is never 0 / 0 is shown by test_breakout_run's study, which diverged when it was
+    compiled as it is there and extremes were taken by ``jnp.min`` and ``jnp.max``.
     """
     rng = np.random.default_rng(0)
     z, weight = rng.normal(size=(2, 4, 5, 3))
@@ -42,22 +58,6 @@ def test_the_gradient_of_scaling_is_the_quotients():
     )
     equal = jax.grad(lambda x: jnp.sum(weight * scaled(x)))(jnp.zeros((4, 5, 3)))
     assert np.isfinite(equal).all()
-
-
-def spec(size, channels=4):
-    return Spec("screen", 3, (size, size, channels), 10)
-
-
-def directly(image, kernel, stride):
-    """The definition, in numpy."""
-    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
-    rows, columns = (n // stride for n in image.shape[:2])
-    out = np.zeros((rows, columns, kernel.shape[-1]))
-    for i in range(rows):
-        for j in range(columns):
-            patch = padded[stride * i : stride * i + 3, stride * j : stride * j + 3]
-            out[i, j] = np.einsum("ijc,ijco->o", patch, kernel)
-    return out
 
 
 @pytest.mark.parametrize("stride", [1, 2])

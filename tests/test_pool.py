@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from value_error_by_hand import decode
 
 import muscope
-from muscope import cli, statistics
+from muscope import cli, envs, statistics
+from muscope.agent import TrueModel
 from muscope.claims import SCHEMA as CLAIMS
 from muscope.errors import RunError
 from muscope.storage import tables
@@ -37,7 +39,8 @@ def part(path, first, count, seed, names=NAMES, changed=None, **about):
         for column, values in new.items():
             at = table.column_names.index(column)
             table = table.set_column(at, table.schema.field(at), values)
-        said |= {"agents": str(count), "mark": f"{said['mark']} of {first}", **about}
+        mark = "\n".join(f"{line} of {first}" for line in said["mark"].splitlines())
+        said |= {"agents": str(count), "mark": mark, **about}
         tables.write(path / "tables" / f"{name}.parquet", table, said)
     (path / EXAMINATION).write_text("{}\n")
     return Folder(path)
@@ -88,7 +91,7 @@ def test_tables_that_some_lack_are_named_and_left_out(two, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"seed": 0}, "are of the same agents"),
+        ({"seed": 0}, "have agents in common"),
         ({"changed": {"n_step": 3}}, r"differ in: loss.n_step \(50 != 3\)"),
         ({"training_steps": "20"}, r"differ in: training steps \(10000 != 20\)"),
         ({"names": ["endings"]}, "has no table that all the others have"),
@@ -100,6 +103,31 @@ def test_what_does_not_belong_together_is_refused(given, words, tmp_path):
     with pytest.raises(RunError, match=words):
         muscope.pool([a, b], tmp_path / "pooled")
     assert not (tmp_path / "pooled").exists()
+
+
+def test_agents_do_not_come_twice_through_a_pool(two, tmp_path):
+    both = muscope.pool(two, tmp_path / "both")
+    with pytest.raises(RunError, match="have agents in common"):
+        muscope.pool([both, two[1]], tmp_path / "thrice")
+    others = part(tmp_path / "others", 0, 3, seed=2, mark="others")
+    assert (
+        tables.origin(muscope.pool([both, others], tmp_path / "all").table_path("figure2")).agents
+        == AGENTS + 3
+    )
+
+
+def test_random_numbers_that_are_shared_are_told(two, tmp_path, capsys):
+    muscope.pool(two, tmp_path / "pooled")
+    assert "evaluate.seed is 1, 1: agents of equal number share" in capsys.readouterr().err
+
+
+def test_an_examination_does_not_replace_what_was_pooled(two, tmp_path):
+    pooled = muscope.pool(two, tmp_path / "pooled")
+    environment = envs.CartPole()
+    subject = muscope.subject(TrueModel(environment, decode), environment)
+    with pytest.raises(RunError, match="was pooled from runs; choose another --out"):
+        muscope.examine(subject, pooled.path, ["figure2"])
+    assert pooled.table_path("figure7").exists()
 
 
 def test_the_command(two, tmp_path, capsys):

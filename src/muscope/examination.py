@@ -72,6 +72,8 @@ def _examination(path: Path) -> Folder:
     empty = path.exists() and holds_nothing(path)
     if path.exists() and not (path / EXAMINATION).exists() and not empty:
         raise RunError(f"{path} exists and is not an examination; choose another --out.")
+    if not empty and path.exists() and "pooled" in json_file.read(path / EXAMINATION):
+        raise RunError(f"{path} was pooled from runs; choose another --out.")
     if empty or not path.exists():
         write_atomically(path / EXAMINATION, b"{}\n")
     return Folder(path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from muscope import stages
 from muscope.claims import SCHEMA as CLAIMS
@@ -26,6 +27,8 @@ OF_A_RUN = {
     "evaluate": ("seed", "agents_at_once"),
 }
 """Settings in which runs may differ whose agents are of one kind."""
+SEEDS = "seeds"
+"""What a pooled table's file calls the seeds of its runs."""
 
 
 def pool(runs: Sequence[Folder | str | Path], out: str | Path) -> Folder:
@@ -54,7 +57,9 @@ def pool(runs: Sequence[Folder | str | Path], out: str | Path) -> Folder:
     path = Path(out)
     if path.exists():
         raise RunError(f"{path} exists; choose another --out.")
-    pooled = {name: joined(folders, name) for name in _common(folders)}
+    common = _common(folders)
+    pooled = {name: joined(folders, name) for name in common}
+    _say_what_is_shared(folders, common[0])
     folder = Folder(path)
     for name, table in pooled.items():
         tables.write(folder.table_path(name), table, tables.metadata(table.schema))
@@ -78,6 +83,16 @@ def _common(folders: Sequence[Folder]) -> list[str]:
     return common
 
 
+def _say_what_is_shared(folders: Sequence[Folder], name: str) -> None:
+    """Agents that are taken for independent were examined with the same random numbers."""
+    looks = [tables.settings_of(folder.table(name))["evaluate_seed"] for folder in folders]
+    if len({*looks}) < len(looks):
+        say(
+            f"evaluate.seed is {', '.join(map(str, looks))}: agents of equal number share the "
+            "random numbers that they were examined with; intervals take them as independent."
+        )
+
+
 def joined(folders: Sequence[Folder], name: str) -> pa.Table:
     """One table of all agents, with what its file is to say of itself.
 
@@ -98,7 +113,8 @@ def joined(folders: Sequence[Folder], name: str) -> pa.Table:
             raise RunError(f"{at} cannot be pooled, their {name} differ in: {', '.join(lines)}.")
         if "agent" not in table.column_names or table.schema.names != made[0].schema.names:
             raise RunError(f"{at} cannot be pooled: the columns of their {name} do not fit.")
-    _refuse_equal(folders, wholes, said)
+    seeds = [_seeds(*each) for each in zip(wholes, said, strict=True)]
+    _refuse_equal(folders, seeds, said)
     starts = [sum(origin.agents for origin in origins[:i]) for i in range(len(origins))]
     train = {"train": _of_kind(wholes[0])["train"]} if "train" in wholes[0] else {}
     whole = json.dumps(wholes[0] | train, sort_keys=True)
@@ -109,14 +125,15 @@ def joined(folders: Sequence[Folder], name: str) -> pa.Table:
         for agent, step in json.loads(about.get("diverged", "{}")).items()
     }
     clipped = [line for about in said for line in json.loads(about.get("clipped", "[]"))]
-    marks = "\n".join(about.get("mark", "") for about in said)
+    said_by_any = {key: value for about in reversed(said) for key, value in about.items()}
     about = {
-        **said[0],
+        **said_by_any,
         "agents": str(sum(origin.agents for origin in origins)),
         "diverged": json.dumps(diverged),
         "clipped": json.dumps(clipped),
         "devices": " and ".join(sorted({about.get("devices", "") for about in said} - {""})),
-        "mark": hashlib.sha256(marks.encode()).hexdigest(),
+        "mark": "\n".join(about["mark"] for about in said if "mark" in about),
+        SEEDS: json.dumps([*itertools.chain(*seeds)]),
     }
     return pa.concat_tables(parts).replace_schema_metadata(about)
 
@@ -130,26 +147,30 @@ def _of_kind(whole: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def _seeds(whole: Mapping[str, Any], about: Mapping[str, str]) -> list[int]:
+    """Those that a table's agents were trained with; none if muscope did not train them."""
+    if SEEDS in about:
+        return json.loads(about[SEEDS])
+    return [whole["train"]["seed"]] if "train" in whole else []
+
+
 def _refuse_equal(
-    folders: Sequence[Folder],
-    wholes: Sequence[Mapping[str, Any]],
-    said: Sequence[Mapping[str, str]],
+    folders: Sequence[Folder], seeds: Sequence[list[int]], said: Sequence[Mapping[str, str]]
 ) -> None:
-    """Raise if two are of the same agents."""
-    for i, folder in enumerate(folders):
-        for j in range(i):
-            seeds = [wholes[k].get("train", {}).get("seed") for k in (i, j)]
-            if seeds[0] == seeds[1] is not None or said[i].get("mark") == said[j].get("mark"):
-                raise RunError(
-                    f"{folder.path} and {folders[j].path} are of the same agents, as far as they "
-                    "have as many; runs that are pooled have different train.seed."
-                )
+    """Raise if two have agents in common: of one seed, or with equal checkpoints."""
+    marks = [{*about.get("mark", "").splitlines()} for about in said]
+    for i, j in itertools.combinations(range(len(folders)), 2):
+        if {*seeds[i]} & {*seeds[j]} or marks[i] & marks[j]:
+            raise RunError(
+                f"{folders[i].path} and {folders[j].path} have agents in common; runs that are "
+                "pooled have different train.seed."
+            )
 
 
 def _renumbered(table: pa.Table, start: int, whole: str) -> pa.Table:
     """Rows of agents whose numbers begin elsewhere, and who are no run's."""
     new: dict[str, pa.Array | pa.ChunkedArray] = {
-        "agent": pa.compute.add(table["agent"], pa.scalar(start, table["agent"].type)),
+        "agent": pc.add(table["agent"], pa.scalar(start, table["agent"].type)),
         "seed": pa.repeat(pa.scalar(-1, table["seed"].type), len(table)),
         "config": pa.repeat(pa.scalar(whole, table["config"].type), len(table)),
     }
