@@ -69,7 +69,9 @@ def test_the_parts_are_the_whole_again(two, tmp_path):
     for column in CLAIMS.names:
         for a, b in zip(ours[column].to_pylist(), theirs[column].to_pylist(), strict=True):
             assert a == b or np.isnan([a, b]).all(), column
-    assert "pool" in pooled.report_path.read_text()
+    page = pooled.report_path.read_text()
+    assert "cart-pole, preset quick" in page
+    assert f"muscope pool {two[0].path} {two[1].path} --out {pooled.path}" in page
 
 
 def test_what_diverged_and_was_clipped_is_told_of_all(tmp_path):

@@ -252,7 +252,7 @@ def _shown(folder: Folder, key: str) -> tuple[Shown, list[str]]:
         name=folder.path.name,
         path=shlex.quote(str(folder.path)),
         environment=settings["environment"],
-        made_as="preset" if settings["seed"] >= 0 else "agent",
+        made_as="preset" if "train" in json.loads(settings["config"]) else "agent",
         preset=settings["preset"],
         agents=origin.agents,
         steps=origin.training_steps,
