@@ -7,8 +7,8 @@
 runs/cart-pole-ingredients cart-pole-ingredients`` keeps what ``muscope sweep`` wrote into its
 folder ``compare``.  In the prose {consistency.return} is how far that variant's return differs
 from the base's at the end of training, with its interval, {consistency.return through} the same of
-the mean through training; {consistency.return mean} and {base.return} are their own means.  With a
-! before the brace the difference must be one that is claimed, or the page is not written.
+the mean through training; {base.return} is the base's own mean.  With a ! before the brace the
+difference must be one that is claimed, or the page is not written.
 [ending] and [through] stand for tables of all variants, [claims] for the claims that not all
 variants decide alike, [sizes 2 4b] for what each variant says of claims 2 and 4b, with sizes.
 {lander:consistency.return} and [lander:ending] are of the page's other sweep of that name.
@@ -35,6 +35,7 @@ HERE = Path(__file__).parent
 PAGES = {
     "ingredients": {
         "": "cart-pole-ingredients",
+        "again": "cart-pole-latent-distance",
         "lander": "lunar-lander-losses",
         "regimes": "cart-pole-regimes",
     },
@@ -43,7 +44,7 @@ PAGES = {
 """The sweeps of a page: their names in its prose, and their folders of tables."""
 BASE = "base"
 SWEEP = r"(?:([\w-]+):)?"
-NUMBER = re.compile(rf"\{{{SWEEP}([\w.=-]+)\.(\w+)( through)?( mean)?(!)?\}}")
+NUMBER = re.compile(rf"\{{{SWEEP}([\w.=-]+)\.(\w+)( through)?(!)?\}}")
 BLOCK = re.compile(rf"\[{SWEEP}(ending|through|claims|sizes)((?: \w+)*)\]")
 
 
@@ -176,14 +177,14 @@ def page(name: str) -> str:
     of = sweeps(name)
 
     def number(match: re.Match[str]) -> str:
-        short, run, key, through, mean, claimed = match.groups()
+        short, run, key, through, claimed = match.groups()
         sweep = of[short or ""]
         if run == BASE:
             return f"{sweep.base(key, bool(through)):.3g}"
         row = sweep.difference(run, key, bool(through))
         assert row is not None, f"{match.group()}: there is no such difference"
         assert not claimed or row["verdict"] in DIFFERS, f"{match.group()} is not claimed"
-        return f"{row['run_mean']:.3g}" if mean else told(row).removeprefix("x ")
+        return told(row).removeprefix("x ")
 
     prose = (HERE / "results" / f"{name}.txt").read_text()
     parts = []
