@@ -43,13 +43,13 @@ def make_step(body):
         down = state.vy[body] + rigid.STEP * rigid.GRAVITY
         state = state._replace(vy=rigid.replace(state.vy, body, down))
         constraint = contacts.prepare(state, body, manifold, impulses)
-        state = contacts.warm_start(state, body, constraint, impulses)
+        motion = contacts.warm_start(rigid.motion(state, body), body, constraint, impulses)
 
         def velocities(_, carry):
             return contacts.solve_velocity(carry[0], body, constraint, carry[1])
 
-        state, impulses = jax.lax.fori_loop(0, 180, velocities, (state, impulses))
-        state = rigid.move(state)
+        motion, impulses = jax.lax.fori_loop(0, 180, velocities, (motion, impulses))
+        state = rigid.move(rigid.moving(state, body, motion))
 
         def positions(carry):
             state, close = contacts.solve_position(carry[0], body, manifold, impulses)

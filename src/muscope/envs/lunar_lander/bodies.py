@@ -64,6 +64,26 @@ def replace(values: Scalars, body: int, value: Array) -> Scalars:
     return (changed[0], changed[1], changed[2])
 
 
+class Motion(NamedTuple):
+    """One body's velocities, m/s and rad/s."""
+
+    vx: Array
+    vy: Array
+    spin: Array
+
+
+def motion(bodies: Bodies, body: int) -> Motion:
+    """How one body moves."""
+    return Motion(bodies.vx[body], bodies.vy[body], bodies.spin[body])
+
+
+def moving(bodies: Bodies, body: int, motion: Motion) -> Bodies:
+    """The bodies with one moving otherwise."""
+    changed = zip(bodies[3:], motion, strict=True)
+    vx, vy, spin = (replace(values, body, value) for values, value in changed)
+    return bodies._replace(vx=vx, vy=vy, spin=spin)
+
+
 def mirrored(bodies: Bodies) -> Bodies:
     """The same with the legs' places exchanged: what is written for body 1 then does body 2."""
     return Bodies(*((lander, right, left) for lander, left, right in bodies))

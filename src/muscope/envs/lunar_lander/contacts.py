@@ -20,6 +20,7 @@ from muscope.envs.lunar_lander.bodies import (
     INVERSE_MASS,
     LINEAR_SLOP,
     Bodies,
+    Motion,
     replace,
     rotate,
 )
@@ -175,53 +176,56 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
     )
 
 
-def _push(bodies: Bodies, body: int, c: Constraint, impulses: dict[int, Pair]) -> Bodies:
+def _push(motion: Motion, body: int, c: Constraint, impulses: dict[int, Pair]) -> Motion:
     """Velocities after impulses at points, all at once."""
     m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
     x, y = (functools.reduce(operator.add, axis) for axis in zip(*impulses.values(), strict=True))
     turns = [c.x[p] * along_y - c.y[p] * along_x for p, (along_x, along_y) in impulses.items()]
     turn = functools.reduce(operator.add, turns)
-    return bodies._replace(
-        vx=replace(bodies.vx, body, bodies.vx[body] + m * x),
-        vy=replace(bodies.vy, body, bodies.vy[body] + m * y),
-        spin=replace(bodies.spin, body, bodies.spin[body] + i * turn),
-    )
+    return Motion(motion.vx + m * x, motion.vy + m * y, motion.spin + i * turn)
 
 
-def _speed(bodies: Bodies, body: int, c: Constraint, point: int) -> Pair:
-    spin = bodies.spin[body]
-    return bodies.vx[body] - spin * c.y[point], bodies.vy[body] + spin * c.x[point]
+def _speed(motion: Motion, c: Constraint, point: int) -> Pair:
+    return motion.vx - motion.spin * c.y[point], motion.vy + motion.spin * c.x[point]
 
 
-def warm_start(bodies: Bodies, body: int, c: Constraint, impulses: Impulses) -> Bodies:
+def warm_start(motion: Motion, body: int, c: Constraint, impulses: Impulses) -> Motion:
     """Velocities after last step's impulses."""
     nx, ny = c.normal
     for p in (0, 1):
         kept = (impulses.normal[p], impulses.tangent[p])
         along, across = (jnp.where(p < c.solved, value, 0.0) for value in kept)
         impulse = along * nx + across * ny, along * ny - across * nx
-        bodies = _push(bodies, body, c, {p: impulse})
-    return bodies
+        motion = _push(motion, body, c, {p: impulse})
+    return motion
 
 
 def solve_velocity(
-    bodies: Bodies, body: int, c: Constraint, impulses: Impulses
-) -> tuple[Bodies, Impulses]:
-    """One velocity iteration: friction of both points, then their normal impulses."""
+    motion: Motion, body: int, c: Constraint, impulses: Impulses
+) -> tuple[Motion, Impulses]:
+    """One velocity iteration: friction of both points, then their normal impulses.
+
+    Args:
+        motion: of the body that touches the ground.
+        body: which one.
+        c: the contact's geometry; if no point of it is solved, nothing changes.
+        impulses: accumulated so far.
+
+    """
     nx, ny = c.normal
     tangents = []
     for p in (0, 1):
-        vx, vy = _speed(bodies, body, c, p)
+        vx, vy = _speed(motion, c, p)
         most = FRICTION[body] * impulses.normal[p]
         wanted = impulses.tangent[p] - c.tangent_mass[p] * (vx * ny - vy * nx)
         tangent = jnp.where(p < c.solved, jnp.clip(wanted, -most, most), impulses.tangent[p])
         change = tangent - impulses.tangent[p]
         tangents.append(tangent)
-        bodies = _push(bodies, body, c, {p: (change * ny, -change * nx)})
+        motion = _push(motion, body, c, {p: (change * ny, -change * nx)})
 
     speeds = []
     for p in (0, 1):
-        vx, vy = _speed(bodies, body, c, p)
+        vx, vy = _speed(motion, c, p)
         speeds.append(vx * nx + vy * ny)
     a1, a2 = impulses.normal
     alone = jnp.maximum(a1 - c.normal_mass[0] * speeds[0], 0.0)
@@ -231,9 +235,9 @@ def solve_velocity(
     )
     second = jnp.where((c.solved == 2) & settled, x2, a2)
     d1, d2 = first - a1, second - a2
-    bodies = _push(bodies, body, c, {0: (d1 * nx, d1 * ny), 1: (d2 * nx, d2 * ny)})
+    motion = _push(motion, body, c, {0: (d1 * nx, d1 * ny), 1: (d2 * nx, d2 * ny)})
     solved = impulses._replace(normal=(first, second), tangent=(tangents[0], tangents[1]))
-    return bodies, solved
+    return motion, solved
 
 
 def _of_two_points(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import contacts, touch
-from muscope.envs.lunar_lander.bodies import LINEAR_SLOP, STEP, Bodies, replace
+from muscope.envs.lunar_lander.bodies import LINEAR_SLOP, STEP, Bodies, motion, moving, replace
 from muscope.envs.lunar_lander.contacts import CENTRES
 from muscope.envs.lunar_lander.impact import Sweep, stays_clear, time_of_impact
 from muscope.envs.lunar_lander.touch import SHAPES, Touch, choose, tell
@@ -172,17 +172,18 @@ def _solve_alone(
     )
 
     def velocities(carry):
-        count, _, bodies, (first, second) = carry
-        bodies, first = contacts.solve_velocity(bodies, body, constraints[0], first)
-        bodies, second = contacts.solve_velocity(bodies, body, constraints[1], second)
-        solved = (bodies, (first, second))
+        count, _, now, (first, second) = carry
+        now, first = contacts.solve_velocity(now, body, constraints[0], first)
+        now, second = contacts.solve_velocity(now, body, constraints[1], second)
+        solved = (now, (first, second))
         return count + 1, _equal(solved, carry[2:]), *solved
 
     def changing(carry):
         # Once an iteration changes no bit, none of the rest will.
         return (carry[0] < VELOCITY_ITERATIONS) & ~carry[1]
 
-    after = jax.lax.while_loop(changing, velocities, (0, ~goes, there, fresh))[2]
+    begin = (0, ~goes, motion(there, body), fresh)
+    after = moving(there, body, jax.lax.while_loop(changing, velocities, begin)[2])
     left = (1.0 - time) * STEP
     after = after._replace(
         x=replace(after.x, body, after.x[body] + left * after.vx[body]),

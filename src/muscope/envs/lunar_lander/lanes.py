@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import snapshot, world
-from muscope.envs.lunar_lander.kernel import apart
+from muscope.envs.lunar_lander.kernel import apart, for_lanes, of_one_lane
 from muscope.envs.lunar_lander.snapshot import FLYING, NEAR, Snapshot
 from muscope.envs.lunar_lander.world import World
 
@@ -37,34 +36,12 @@ def step(state: Snapshot, action: Int[Array, ""]) -> tuple[Snapshot, Float[Array
         action: 0 nothing, 1 left, 2 main, 3 right engine.
 
     """
-    return _one_lane(_step_lanes, state, action)
+    return of_one_lane(_step_lanes, state, action)
 
 
 def launch(state: Snapshot, force: Float[Array, "2"]) -> Snapshot:
     """A first step, far from the ground: ``force`` (N) pushes the lander, no engine is on."""
-    return _one_lane(_launch_lanes, state, force)
-
-
-def _one_lane(of_lanes: Callable[..., Any], *given: Any) -> Any:
-    alone = jax.tree.map(lambda x: x[None], given)
-    return jax.tree.map(lambda x: x[0], of_lanes(*alone))
-
-
-def _for_lanes(of_lanes: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of [L, ...] under ``jax.vmap``: every further axis becomes more lanes."""
-    mapped: Any = custom_vmap(of_lanes)
-
-    @mapped.def_vmap
-    def more(size, batched, *given):
-        def flat(x, has_axis):
-            x = x if has_axis else jnp.broadcast_to(x, (size, *x.shape))
-            return x.reshape(-1, *x.shape[2:])
-
-        out = mapped(*jax.tree.map(flat, given, tuple(batched)))
-        out = jax.tree.map(lambda x: x.reshape(size, -1, *x.shape[1:]), out)
-        return out, jax.tree.map(lambda _: True, out)
-
-    return mapped
+    return of_one_lane(_launch_lanes, state, force)
 
 
 def _tile(lanes: int, of_cpu: int, share: int) -> int:
@@ -74,7 +51,7 @@ def _tile(lanes: int, of_cpu: int, share: int) -> int:
     return of_cpu if jax.default_backend() == "cpu" else -(-lanes // share)
 
 
-@_for_lanes
+@for_lanes
 def _step_lanes(state: Snapshot, action: Int[Array, "L"]) -> tuple[Snapshot, Float[Array, "L"]]:
     lanes = action.shape[0]
     given, moved = (state, action), (state, jnp.zeros((lanes,)))
@@ -87,7 +64,7 @@ def _step_lanes(state: Snapshot, action: Int[Array, "L"]) -> tuple[Snapshot, Flo
     return _step_some(_hit, _tile(lanes, 8, 32), touched.hits, settled, moved)
 
 
-@_for_lanes
+@for_lanes
 def _launch_lanes(state: Snapshot, force: Float[Array, "L 2"]) -> Snapshot:
     lanes = force.shape[0]
     everyone = jnp.ones((lanes,), bool)
@@ -130,16 +107,16 @@ def _hit(state: Snapshot, action: Int[Array, ""], settled: Snapshot, touched: To
 
 
 @functools.cache
-def _apart(of_one_lane: Callable[..., Any]) -> Callable[..., Any]:
-    """``of_one_lane`` for a tile of lanes; kept, so that JAX traces it once for all programs."""
-    return apart(jax.vmap(of_one_lane))
+def _apart(one_lane: Callable[..., Any]) -> Callable[..., Any]:
+    """``one_lane`` for a tile of lanes; kept, so that JAX traces it once for all programs."""
+    return apart(jax.vmap(one_lane))
 
 
 def _step_some(
-    of_one_lane: Callable[..., Any], size: int, wanted: Bool[Array, "L"], given: tuple, moved: Any
+    one_lane: Callable[..., Any], size: int, wanted: Bool[Array, "L"], given: tuple, moved: Any
 ) -> Any:
-    """``moved`` with ``of_one_lane(*given)`` in the lanes ``wanted``, ``size`` at a time."""
-    of_tile = _apart(of_one_lane)
+    """``moved`` with ``one_lane(*given)`` in the lanes ``wanted``, ``size`` at a time."""
+    of_tile = _apart(one_lane)
     lanes = wanted.shape[0]
     # At least two tiles: XLA moves a loop's only possible round in front of the loop, where it
     # is computed whether anybody wants it or not.

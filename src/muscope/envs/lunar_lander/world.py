@@ -17,13 +17,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import bodies as rigid
-from muscope.envs.lunar_lander import contacts, continuous, flight, joints, touch
+from muscope.envs.lunar_lander import contacts, continuous, flight, joints, solver, touch
 from muscope.envs.lunar_lander.bodies import STEP, Bodies
-from muscope.envs.lunar_lander.flight import POSITION_ITERATIONS, VELOCITY_ITERATIONS
 from muscope.envs.lunar_lander.joints import Joints
 from muscope.envs.lunar_lander.touch import Touch, halves, newest, tell
 
-ORDER = (2, 0, 1)  # bodies in the order in which their contacts are solved
 STILL = np.float32(0.01) ** 2  # (m/s)^2
 UNTURNED = rigid.ANGULAR_SLOP**2  # (rad/s)^2
 SLEEPY = np.float32(0.5)  # s
@@ -158,7 +156,7 @@ def _of_each(
 
 def _solve(
     bodies: Bodies, leg_joints: Joints, touches: Sequence[Touch], manifolds_of: Sequence[Any]
-) -> tuple[Bodies, Joints, tuple[Any, ...], Bool[Array, ""]]:
+) -> tuple[Bodies, Joints, list[Any], Bool[Array, ""]]:
     """Velocities, then positions.
 
     Returns:
@@ -166,62 +164,23 @@ def _solve(
         came close enough.
 
     """
-    # Per body in the order of solving, the newer contact in front.
-    manifolds = [newest(touches[body], manifolds_of[body]) for body in ORDER]
-    impulses = [newest(touches[body], touches[body].impulses) for body in ORDER]
-    constraints = _constraints(bodies, manifolds, impulses)
-    for body, c, i in zip(ORDER, constraints, impulses, strict=True):
-        for slot in zip(c, i, strict=True):
-            bodies = contacts.warm_start(bodies, body, *slot)
+
+    def newest_first(slots: Sequence[Any]) -> solver.Kinds:
+        ordered = (newest(touched, pair) for touched, pair in zip(touches, slots, strict=True))
+        return solver.kinds(*(solver.stacked(*pair) for pair in ordered))
+
+    manifolds = newest_first(manifolds_of)
+    impulses = newest_first([touched.impulses for touched in touches])
+    constraints = solver.of_kinds(contacts.prepare, bodies, manifolds, impulses)
+    bodies = solver.warm_start(bodies, constraints, impulses)
     bodies, leg_joints, masses = joints.begin(bodies, leg_joints)
-
-    def velocities(_, carry):
-        bodies, leg_joints, impulses = carry
-        bodies, leg_joints = joints.solve_velocities(bodies, leg_joints, masses)
-        solved = []
-        for body, c, i in zip(ORDER, constraints, impulses, strict=True):
-            bodies, first = contacts.solve_velocity(bodies, body, c[0], i[0])
-            bodies, second = contacts.solve_velocity(bodies, body, c[1], i[1])
-            solved.append((first, second))
-        return bodies, leg_joints, solved
-
-    carry = (bodies, leg_joints, impulses)
-    bodies, leg_joints, impulses = jax.lax.fori_loop(0, VELOCITY_ITERATIONS, velocities, carry)
-    bodies = rigid.move(bodies)
-
-    def positions(carry):
-        bodies, close = carry[0], jnp.array(True)
-        for body, m, i in zip(ORDER, manifolds, impulses, strict=True):
-            for slot in zip(m, i, strict=True):
-                bodies, fine = contacts.solve_position(bodies, body, *slot)
-                close &= fine
-        bodies, fine = joints.solve_positions(bodies, leg_joints)
-        return bodies, carry[1] + 1, close & fine
-
-    def apart(carry):
-        return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
-
-    bodies, _, solved = jax.lax.while_loop(apart, positions, (bodies, 0, jnp.array(False)))
-    kept = {b: newest(touches[b], i) for b, i in zip(ORDER, impulses, strict=True)}
-    return bodies, leg_joints, tuple(kept[body] for body in range(3)), solved
-
-
-def _constraints(bodies: Bodies, manifolds: list, impulses: list) -> list[tuple[Any, Any]]:
-    """What :func:`contacts.prepare` gives, per body in the order of solving."""
-
-    def prepared(body, bodies, manifolds, impulses):
-        def slot(manifold, impulses):
-            return contacts.prepare(bodies, body, manifold, impulses)
-
-        stacked = jax.tree.map(
-            lambda a, b: jnp.stack([a, b]), *zip(manifolds, impulses, strict=True)
-        )
-        return halves(jax.vmap(slot)(*stacked))
-
-    by_body = [dict(zip(ORDER, values, strict=True)) for values in (manifolds, impulses)]
-    given = [tuple(values[body] for body in range(3)) for values in by_body]
-    constraints = _of_each(prepared, _views(bodies), *given)
-    return [constraints[body] for body in ORDER]
+    bodies, leg_joints, impulses = solver.velocities(
+        bodies, leg_joints, masses, constraints, impulses
+    )
+    bodies, solved = solver.positions(rigid.move(bodies), leg_joints, manifolds, impulses)
+    of_bodies = (impulses[0], *halves(impulses[1]))
+    kept = [newest(t, halves(slots)) for t, slots in zip(touches, of_bodies, strict=True)]
+    return bodies, leg_joints, kept, solved
 
 
 def sleep(
