@@ -84,6 +84,20 @@ def test_claims_2_to_4_on_known_errors():
     assert [told(flat, name)[0] for name in names] == ["does not hold", *["inconclusive"] * 4]
 
 
+def test_claim_2_leaves_out_checkpoints_without_a_reward():
+    """As where rewards are rare: 0.2 of 4 at one checkpoint, nothing to compare at another."""
+    columns = rows(step=[0, 500, 2000], horizon=[1, 5])
+    early = columns["step"] == 500
+    columns["error"] = np.where(early, 0.0, 0.2)
+    columns["reward_size"] = np.where(early, 0.0, 4.0)
+    made = cells(columns)
+    assert judge(CART_POLE["2"], made, 0)["estimate"] == pytest.approx(0.0)
+    words = "left out: 3 of 6 agents' checkpoints, where no sequence has a reward at h = 1"
+    assert words in told(made, "2")[1]
+    columns["reward_size"][columns["agent"] == 1] = 0.0
+    assert told(cells(columns), "2")[0] == "missing"
+
+
 def test_claim_3_is_not_fooled_by_one_large_rise():
     def error(c):
         return np.select([c["horizon"] == 1, c["horizon"] == 5], [0.02, 0.01], 0.5)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from muscope import statistics
 from muscope.agent import Agent
-from muscope.claims import Cells, Claim, MissingCell
+from muscope.claims import Cells, Claim, MissingCell, Noted
 from muscope.config import EvaluateConfig, Settings
 from muscope.config.base import Count, HorizonOrNone
 from muscope.envs import State
@@ -337,12 +337,18 @@ NEAR_ZERO = 0.05
 """Claim 2: an error at horizon 1 below this share of the mean |reward| is near zero."""
 
 
-def _short_horizon(cells: Cells) -> np.ndarray:
+def _short_horizon(cells: Cells) -> Noted:
     first = {"horizon": 1}
     error = cells.mean("error", first, step=cells.positive())
     size = cells.mean("reward_size", first, step=cells.positive())
+    paid = size > 0
+    share = np.where(paid, error / np.where(paid, size, 1.0), 0.0).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):  # No rewards at all: undefined.
-        return NEAR_ZERO - (error / size).mean(axis=1)
+        value = NEAR_ZERO - share / paid.sum(axis=1)
+    if paid.all():
+        return Noted(value, "")
+    left = f"{(~paid).sum()} of {paid.size} agents' checkpoints"
+    return Noted(value, f"left out: {left}, where no sequence has a reward at h = 1")
 
 
 def _growth(cells: Cells) -> np.ndarray:

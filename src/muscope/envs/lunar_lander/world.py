@@ -1,8 +1,8 @@
 """One whole step of the world: contacts, joints, motion, sleep, times of impact.
 
 Box2D's order: find contacts, accelerate, warm-start, 180 velocity iterations, move, up to 60
-position iterations, sleep, new contacts, times of impact.  Contacts are solved right leg first,
-then the lander, then the left leg, as Box2D's lists have them.
+position iterations, sleep, new contacts, times of impact.  Box2D solves the right leg's contacts,
+then the lander's, then the left leg's; no contact knows of another body's, so any order does.
 """
 
 from __future__ import annotations
