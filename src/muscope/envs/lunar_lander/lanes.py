@@ -1,6 +1,6 @@
 """Stepping many lanes, each at its own price.
 
-A step with contacts costs some fifty times a step of free flight, one with a time of impact
+A step with contacts costs some twenty times a step of free flight, one with a time of impact
 more, and few lanes need them at a time.  So lanes are sorted by what they need: those that fly
 are stepped in tiles of one size, those near the ground in smaller ones, those that may hit it
 in smaller ones again, and those whose episode is over not at all.

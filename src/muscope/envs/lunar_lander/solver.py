@@ -20,6 +20,7 @@ from muscope.envs.lunar_lander.bodies import Bodies, Motion, mirrored, motion, m
 from muscope.envs.lunar_lander.flight import POSITION_ITERATIONS, VELOCITY_ITERATIONS
 from muscope.envs.lunar_lander.joints import Joints, Mass
 from muscope.envs.lunar_lander.kernel import for_lanes, kernel, of_one_lane
+from muscope.envs.lunar_lander.touch import halves
 
 Kinds = tuple[Any, Any]
 """What the lander has, [2] slots, and what the legs have, [2] legs of [2] slots."""
@@ -104,8 +105,7 @@ def _motions(bodies: Bodies) -> Kinds:
 
 
 def _moving(bodies: Bodies, of_lander: Motion, of_legs: Motion) -> Bodies:
-    motions = of_lander, *(jax.tree.map(lambda x, leg=leg: x[leg], of_legs) for leg in (0, 1))
-    for body, moved in enumerate(motions):
+    for body, moved in enumerate((of_lander, *halves(of_legs))):
         bodies = moving(bodies, body, moved)
     return bodies
 

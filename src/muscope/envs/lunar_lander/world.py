@@ -150,7 +150,7 @@ def _of_each(
 ) -> tuple[Any, Any, Any]:
     """``of_one_body(body, *values of that body)`` for the lander, and both legs side by side."""
     lander, left, right = zip(*values, strict=True)
-    legs = jax.tree.map(lambda a, b: jnp.stack([a, b]), left, right)
+    legs = solver.stacked(left, right)
     return of_one_body(0, *lander), *halves(jax.vmap(functools.partial(of_one_body, 1))(*legs))
 
 
