@@ -94,8 +94,11 @@ def test_claim_2_leaves_out_checkpoints_without_a_reward():
     assert judge(CART_POLE["2"], made, 0)["estimate"] == pytest.approx(0.0)
     words = "left out: 3 of 6 agents' checkpoints, where no sequence has a reward at h = 1"
     assert words in told(made, "2")[1]
-    columns["reward_size"][columns["agent"] == 1] = 0.0
-    assert told(cells(columns), "2")[0] == "missing"
+    broken = columns | {"reward_size": np.where(early, np.nan, 4.0)}
+    assert told(cells(broken), "2")[0] == "missing"
+    for unusable in (0.0, np.nan):
+        columns["reward_size"][columns["agent"] == 1] = unusable
+        assert told(cells(columns), "2")[0] == "missing"
 
 
 def test_claim_3_is_not_fooled_by_one_large_rise():

@@ -341,7 +341,7 @@ def _short_horizon(cells: Cells) -> Noted:
     first = {"horizon": 1}
     error = cells.mean("error", first, step=cells.positive())
     size = cells.mean("reward_size", first, step=cells.positive())
-    paid = size > 0
+    paid = size != 0  # A size that is not a number stays, and leaves the claim undefined.
     share = np.where(paid, error / np.where(paid, size, 1.0), 0.0).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):  # No rewards at all: undefined.
         value = NEAR_ZERO - share / paid.sum(axis=1)
