@@ -33,6 +33,7 @@ from muscope import runtime
 from muscope.envs.lunar_lander import snapshot, world
 from muscope.envs.lunar_lander.environment import LunarLander, begin, terrain
 from muscope.envs.lunar_lander.snapshot import Snapshot
+from muscope.envs.lunar_lander.touch import Touch
 
 LIMIT = 1000
 RATE = 1.0  # per second, so that forces are impulses
@@ -145,11 +146,11 @@ def force(state: Snapshot, truth: Truth) -> Snapshot:
         joint._replace(x=row[0], y=row[1], limit_impulse=row[2], motor=row[3])
         for joint, row in zip(w.joints, truth.joints, strict=True)
     )
-    touches: Any = []
-    for body, touch in enumerate(w.touches):
+
+    def of_body(body, touched: Touch) -> Touch:
         slots: Any = []
-        for slot, impulses in enumerate(touch.impulses):
-            here = (truth.points[:, 0] == body) & (truth.points[:, 1] == touch.left + slot)
+        for slot, impulses in enumerate(touched.impulses):
+            here = (truth.points[:, 0] == body) & (truth.points[:, 1] == touched.left + slot)
             same_feature = [here & (truth.points[:, 2] == number) for number in impulses.ids]
 
             def given(column, ours, same_feature=same_feature):
@@ -163,8 +164,10 @@ def force(state: Snapshot, truth: Truth) -> Snapshot:
                     normal=given(3, impulses.normal), tangent=given(4, impulses.tangent)
                 )
             )
-        touches.append(touch._replace(impulses=tuple(slots)))
-    forced = w._replace(bodies=bodies, joints=joints, touches=tuple(touches))
+        return touched._replace(impulses=tuple(slots))
+
+    touches = jax.vmap(of_body)(jnp.arange(3), w.touches)
+    forced = w._replace(bodies=bodies, joints=joints, touches=touches)
     return snapshot.snapshot(forced)._replace(phase=state.phase)
 
 
@@ -187,7 +190,7 @@ def ours(starts: Snapshot, actions: np.ndarray, truth: Truth, forced: bool) -> S
     def of_one_episode(state, action, truth):
         state = force(state, truth) if forced else state
         settled, before = world.settle(snapshot.unpack(state.world), action)
-        hit = world.may_hit(settled, before)
+        hit = jnp.any(world.may_hit(settled, before))
         moved = environment.step(state, action)
         after = snapshot.unpack(moved.state.world)
         bodies = jnp.stack([jnp.stack(row) for row in after.bodies])

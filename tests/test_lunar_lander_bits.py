@@ -17,7 +17,7 @@ import pytest
 from test_lunar_lander_flight import box2d, terrain_of
 
 from muscope import runtime
-from muscope.envs.lunar_lander import snapshot
+from muscope.envs.lunar_lander import snapshot, touch
 from muscope.envs.lunar_lander.environment import LunarLander, begin
 
 lander_module = pytest.importorskip("gymnasium.envs.box2d.lunar_lander")
@@ -50,7 +50,8 @@ def box2ds_contacts(lander):
 
 def our_contacts(state):
     """The same of a state of ours, and per leg the two edges that it may hold."""
-    touches = snapshot.unpack(np.asarray(state.world)).touches[1:]
+    of_each = snapshot.unpack(np.asarray(state.world)).touches
+    touches = touch.halves(jax.tree.map(lambda x: x[1:], of_each))
     held = [[int(t.left) + slot for slot in ((1, 0) if t.right_first else (0, 1))] for t in touches]
     present = [
         [edge for edge in edges if t.near[edge - int(t.left)]]

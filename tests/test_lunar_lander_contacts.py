@@ -10,10 +10,10 @@ import pytest
 
 from muscope.envs.lunar_lander import bodies as rigid
 from muscope.envs.lunar_lander import contacts
-from muscope.envs.lunar_lander.collide import LANDER, LEG, LEG_HALF, collide
+from muscope.envs.lunar_lander.collide import collide
+from muscope.envs.lunar_lander.solids import LANDER, LEG_HALF, solid
 
 Box2D = pytest.importorskip("Box2D")
-SHAPES = {0: LANDER, 1: LEG}
 
 
 def falling(body, x, y, angle, vx, start, end):
@@ -34,25 +34,25 @@ def falling(body, x, y, angle, vx, start, end):
 
 
 def make_step(body):
+    made_of = solid(body)
+
     @jax.jit
     def step(state, impulses, start, end):
-        dx, dy = rigid.rotate(state.angle[body], *contacts.CENTRES[body])
-        at = (state.x[body] - dx, state.y[body] - dy, state.angle[body])
-        manifold = contacts.in_order(collide(SHAPES[body], *at, start, end))
+        at = (*contacts.place(state, made_of), state.angle)
+        manifold = contacts.in_order(collide(made_of.polygon, *at, start, end))
         impulses = contacts.match(manifold, impulses)
-        down = state.vy[body] + rigid.STEP * rigid.GRAVITY
-        state = state._replace(vy=rigid.replace(state.vy, body, down))
-        constraint = contacts.prepare(state, body, manifold, impulses)
-        motion = contacts.warm_start(rigid.motion(state, body), body, constraint, impulses)
+        state = state._replace(vy=state.vy + rigid.STEP * rigid.GRAVITY)
+        constraint = contacts.prepare(state, made_of, manifold, impulses)
+        state = contacts.warm_start(state, made_of, constraint, impulses)
 
         def velocities(_, carry):
-            return contacts.solve_velocity(carry[0], body, constraint, carry[1])
+            return contacts.solve_velocity(carry[0], made_of, constraint, carry[1])
 
-        motion, impulses = jax.lax.fori_loop(0, 180, velocities, (motion, impulses))
-        state = rigid.move(rigid.moving(state, body, motion))
+        state, impulses = jax.lax.fori_loop(0, 180, velocities, (state, impulses))
+        state = rigid.move(state)
 
         def positions(carry):
-            state, close = contacts.solve_position(carry[0], body, manifold, impulses)
+            state, close = contacts.solve_position(carry[0], made_of, manifold, impulses)
             return state, carry[1] + 1, close
 
         def apart(carry):
@@ -65,14 +65,9 @@ def make_step(body):
 
 
 def placed(body, x, y, angle, vx):
-    """Our bodies with one of them where Box2D's is."""
-    dx, dy = rigid.rotate(jnp.float32(angle), *contacts.CENTRES[body])
-    state = rigid.start()
-    changed = {"x": x + dx, "y": y + dy, "angle": angle, "vx": vx}
-    for name, value in changed.items():
-        values = rigid.replace(getattr(state, name), body, jnp.float32(value))
-        state = state._replace(**{name: values})
-    return state
+    """Our body where Box2D's is."""
+    dx, dy = rigid.rotate(jnp.float32(angle), *solid(body).polygon.centroid)
+    return rigid.Body(*map(jnp.float32, (x + dx, y + dy, angle, vx, 0.0, 0.0)))
 
 
 @pytest.mark.parametrize("body", [0, 1], ids=["lander", "leg"])
@@ -87,7 +82,7 @@ def test_a_body_falls_slides_and_rests_as_in_box2d(body, angle, slope):
     for _ in range(120):
         world.Step(1 / 50, 180, 60)
         state, impulses = step(state, impulses, *ground)
-        pose = np.array([state.x[body], state.y[body], state.angle[body]])
+        pose = np.array(state[:3])
         centre = thing.worldCenter
         worst = max(worst, np.abs(pose - [centre.x, centre.y, thing.angle]).max())
         touched += bool(np.any(impulses.touching))

@@ -12,7 +12,7 @@ from matplotlib.patches import Polygon
 
 from muscope.envs import CartPoleState, Environment, Stacked
 from muscope.envs.lunar_lander import bodies as rigid
-from muscope.envs.lunar_lander import collide, contacts, snapshot, touch
+from muscope.envs.lunar_lander import snapshot, solids, touch
 from muscope.envs.lunar_lander.bodies import Bodies
 from muscope.envs.lunar_lander.snapshot import Snapshot
 
@@ -38,8 +38,8 @@ def lunar_lander(axes: Axes, state: Snapshot, action: int) -> None:
     for flag in (x[4], x[6]):
         axes.plot([flag, flag], [rigid.HEIGHT / 4, rigid.HEIGHT / 4 + 1.2], color="white", lw=1)
     parts = world.bodies
-    for i, shape in ((1, collide.LEG), (2, collide.LEG), (0, collide.LANDER)):
-        corners = shape.vertices - np.array(contacts.CENTRES[i])
+    for i, shape in ((1, solids.LEG), (2, solids.LEG), (0, solids.LANDER)):
+        corners = shape.vertices[: shape.count] - np.array(shape.centroid)
         place = _placed(parts, i, corners)
         axes.add_patch(Polygon(place, facecolor=BODY, edgecolor="white", lw=0.5))
     flames = {

@@ -1,8 +1,9 @@
 """The three bodies, their constants, and how Box2D 2.3 moves them.
 
 Body 0 is the lander, 1 and 2 are the legs.  Quantities are per body, as Python tuples of
-scalars: everything is unrolled over the bodies, and ``jax.vmap`` makes the lanes.  Positions
-are centres of mass.
+scalars: engines and joints are unrolled over the bodies, and ``jax.vmap`` makes the lanes.  What
+a body does by itself is written for one :class:`Body`, and ``jax.vmap`` makes the three.
+Positions are centres of mass.
 
 The package follows Box2D's order of operations, with constants rounded as there, unless a module
 says otherwise.  Where XLA does not fuse products and sums (``XLA_FLAGS=--xla_cpu_max_isa=AVX``
@@ -64,29 +65,25 @@ def replace(values: Scalars, body: int, value: Array) -> Scalars:
     return (changed[0], changed[1], changed[2])
 
 
-class Motion(NamedTuple):
-    """One body's velocities, m/s and rad/s."""
+class Body(NamedTuple):
+    """One body's part of :class:`Bodies`; of all three, with [3] in front."""
 
+    x: Array
+    y: Array
+    angle: Array
     vx: Array
     vy: Array
     spin: Array
 
 
-def motion(bodies: Bodies, body: int) -> Motion:
-    """How one body moves."""
-    return Motion(bodies.vx[body], bodies.vy[body], bodies.spin[body])
+def each(bodies: Bodies) -> Body:
+    """The three, side by side."""
+    return Body(*(jnp.stack(values) for values in bodies))
 
 
-def moving(bodies: Bodies, body: int, motion: Motion) -> Bodies:
-    """The bodies with one moving otherwise."""
-    changed = zip(bodies[3:], motion, strict=True)
-    vx, vy, spin = (replace(values, body, value) for values, value in changed)
-    return bodies._replace(vx=vx, vy=vy, spin=spin)
-
-
-def mirrored(bodies: Bodies) -> Bodies:
-    """The same with the legs' places exchanged: what is written for body 1 then does body 2."""
-    return Bodies(*((lander, right, left) for lander, left, right in bodies))
+def together(of_each: Body) -> Bodies:
+    """What :func:`each` took apart."""
+    return Bodies(*((values[0], values[1], values[2]) for values in of_each))
 
 
 def origin(bodies: Bodies) -> tuple[Array, Array]:
@@ -119,25 +116,16 @@ def accelerate(bodies: Bodies, force: Float[Array, "2"] | None = None) -> Bodies
     return bodies._replace(vx=vx, vy=vy)
 
 
-def move(bodies: Bodies) -> Bodies:
-    """Positions after one step at the bodies' velocities, which are capped first."""
-    moved = bodies
-    for i in range(3):
-        dx, dy, turn = (STEP * v[i] for v in (bodies.vx, bodies.vy, bodies.spin))
-        far = dx * dx + dy * dy
-        slower = jnp.where(
-            far > MOST_TRANSLATION**2,
-            MOST_TRANSLATION / rounded(jnp.sqrt(jnp.maximum(far, 1e-12))),
-            1.0,
-        )
-        steadier = jnp.where(turn * turn > MOST_ROTATION**2, MOST_ROTATION / jnp.abs(turn), 1.0)
-        vx, vy, spin = bodies.vx[i] * slower, bodies.vy[i] * slower, bodies.spin[i] * steadier
-        moved = Bodies(
-            replace(moved.x, i, bodies.x[i] + STEP * vx),
-            replace(moved.y, i, bodies.y[i] + STEP * vy),
-            replace(moved.angle, i, bodies.angle[i] + STEP * spin),
-            replace(moved.vx, i, vx),
-            replace(moved.vy, i, vy),
-            replace(moved.spin, i, spin),
-        )
-    return moved
+def move(body: Body) -> Body:
+    """A body after one step at its velocities, which are capped first; of all three, too."""
+    dx, dy, turn = (STEP * v for v in body[3:])
+    far = dx * dx + dy * dy
+    slower = jnp.where(
+        far > MOST_TRANSLATION**2,
+        MOST_TRANSLATION / rounded(jnp.sqrt(jnp.maximum(far, 1e-12))),
+        1.0,
+    )
+    steadier = jnp.where(turn * turn > MOST_ROTATION**2, MOST_ROTATION / jnp.abs(turn), 1.0)
+    vx, vy, spin = body.vx * slower, body.vy * slower, body.spin * steadier
+    x, y, angle = (p + STEP * v for p, v in zip(body[:3], (vx, vy, spin), strict=True))
+    return Body(x, y, angle, vx, vy, spin)

@@ -13,45 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from muscope.envs.lunar_lander.bodies import ANGULAR_SLOP, CENTRE, SCALE, rotate
+from muscope.envs.lunar_lander import solids
+from muscope.envs.lunar_lander.bodies import ANGULAR_SLOP, rotate
 from muscope.envs.lunar_lander.kernel import rounded
+from muscope.envs.lunar_lander.solids import Point, Polygon
 
 RADIUS = np.float32(0.02)  # m, the skins of both shapes
 RELATIVE, ABSOLUTE = np.float32(0.98), np.float32(0.001)  # how much better a polygon's face must be
 EPSILON = np.float32(1.1920929e-7)  # m, too short for a direction
 VERTEX, FACE = 0, 1
-
-Point = tuple[Array, Array]
-
-
-class Polygon(NamedTuple):
-    """A convex polygon around its body's origin, counter-clockwise."""
-
-    vertices: Float[np.ndarray, "n 2"]
-    normals: Float[np.ndarray, "n 2"]
-    centroid: tuple[np.float32, np.float32]
-
-
-def _polygon(points: list[tuple[float, float]], centroid: tuple[float, float]) -> Polygon:
-    vertices = np.array(points, np.float32)
-    sides = np.roll(vertices, -1, axis=0) - vertices
-    normals = np.stack([sides[:, 1], -sides[:, 0]], axis=1)
-    normals = normals * (np.float32(1) / np.sqrt((normals**2).sum(axis=1, keepdims=True)))
-    return Polygon(vertices, normals, (np.float32(centroid[0]), np.float32(centroid[1])))
-
-
-LANDER = _polygon(
-    [
-        (x / SCALE, y / SCALE)
-        for x, y in ((17, -10), (17, 0), (14, 17), (-14, 17), (-17, 0), (-17, -10))
-    ],
-    (0.0, float(CENTRE)),
-)
-LEG_HALF = (0.0666666701, 0.266666681)  # m
-LEG = _polygon(
-    [(x * LEG_HALF[0], y * LEG_HALF[1]) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))],
-    (0.0, 0.0),
-)
 
 
 class Manifold(NamedTuple):
@@ -159,10 +129,10 @@ def collide(
         end: its second vertex, m.
 
     """
-    count = len(polygon.vertices)
-    turned = [rotate(angle, *vertex) for vertex in polygon.vertices]
+    count = polygon.count
+    turned = [rotate(angle, *vertex) for vertex in solids.corners(polygon.vertices)]
     corners = [(x + a, y + b) for a, b in turned]
-    normals = [rotate(angle, *normal) for normal in polygon.normals]
+    normals = [rotate(angle, *normal) for normal in solids.corners(polygon.normals)]
     middle = rotate(angle, *polygon.centroid)
     v1, v2 = (start[0], start[1]), (end[0], end[1])
 
@@ -233,9 +203,8 @@ def collide(
         points.append(jnp.stack([by_owner(point.x, local[0]), by_owner(point.y, local[1])]))
         ids.append(by_owner(_swap(point.id), point.id))
         touching.append(~apart & (dot(ref_normal, less(at, first)) <= RADIUS))
-    raw_normals = [(jnp.float32(a), jnp.float32(b)) for a, b in polygon.normals]
-    raw_corners = [(jnp.float32(a), jnp.float32(b)) for a, b in polygon.vertices]
-    own_local, own_place = pick_point(face, raw_normals), pick_point(face, raw_corners)
+    own_local = pick_point(face, solids.corners(polygon.normals))
+    own_place = pick_point(face, solids.corners(polygon.vertices))
     return Manifold(
         on_polygon,
         jnp.stack([by_owner(own_local[i], normal[i]) for i in (0, 1)]),

@@ -14,29 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from muscope.envs.lunar_lander.bodies import (
-    CENTRE,
-    INVERSE_INERTIA,
-    INVERSE_MASS,
-    LINEAR_SLOP,
-    Bodies,
-    Motion,
-    replace,
-    rotate,
-)
+from muscope.envs.lunar_lander.bodies import LINEAR_SLOP, Body, rotate
 from muscope.envs.lunar_lander.collide import Manifold
 from muscope.envs.lunar_lander.kernel import rounded
+from muscope.envs.lunar_lander.solids import Solid
 
-OF_GROUND, OF_BODIES = np.float32(0.1), np.array([0.1, 0.2, 0.2], np.float32)
-FRICTION = tuple(np.sqrt(OF_GROUND * OF_BODIES))
-"""Of lander and legs on the ground, each the root of the product of both materials'."""
 SKIN = np.float32(0.01)  # m, of one shape
 BAUMGARTE = np.float32(0.2)
 CLOSE_ENOUGH = np.float32(-3.0) * LINEAR_SLOP
 MOST_CORRECTION = np.float32(0.2)  # m per position iteration
 CONDITION = np.float32(1000.0)  # above it, two points are solved as one
-CENTRES = ((np.float32(0.0), CENTRE), (np.float32(0.0), np.float32(0.0)), (np.float32(0.0),) * 2)
-"""Centres of mass in the bodies' frames."""
 
 Pair = tuple[Array, Array]
 
@@ -105,15 +92,16 @@ def in_order(manifold: Manifold) -> Manifold:
     )
 
 
-def _place(bodies: Bodies, body: int) -> tuple[Array, Array]:
-    dx, dy = rotate(bodies.angle[body], *CENTRES[body])
-    return bodies.x[body] - dx, bodies.y[body] - dy
+def place(body: Body, solid: Solid) -> tuple[Array, Array]:
+    """A body's origin."""
+    dx, dy = rotate(body.angle, *solid.polygon.centroid)
+    return body.x - dx, body.y - dy
 
 
-def _world(bodies: Bodies, body: int, manifold: Manifold) -> tuple[Pair, list[Pair], list[Array]]:
+def _world(body: Body, solid: Solid, manifold: Manifold) -> tuple[Pair, list[Pair], list[Array]]:
     """The normal towards the body, the points and their distances from the reference face."""
-    x, y = _place(bodies, body)
-    angle = bodies.angle[body]
+    x, y = place(body, solid)
+    angle = body.angle
     face_normal = rotate(angle, manifold.normal[0], manifold.normal[1])
     face_at = rotate(angle, manifold.reference[0], manifold.reference[1])
     own = manifold.on_polygon
@@ -139,10 +127,10 @@ def _world(bodies: Bodies, body: int, manifold: Manifold) -> tuple[Pair, list[Pa
     return (sign * normal[0], sign * normal[1]), points, gaps
 
 
-def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -> Constraint:
+def prepare(body: Body, solid: Solid, manifold: Manifold, impulses: Impulses) -> Constraint:
     """Masses and lever arms at the start of a step."""
-    normal, points, gaps = _world(bodies, body, manifold)
-    m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
+    normal, points, gaps = _world(body, solid, manifold)
+    m, i = solid.inverse_mass, solid.inverse_inertia
     outward = jnp.where(manifold.on_polygon, -1.0, 1.0)
     arms_x, arms_y, along, across = [], [], [], []
     for point, gap in zip(points, gaps, strict=True):
@@ -151,7 +139,7 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
         middle = [
             0.5 * ((p + own * n) + (p - other * n)) for p, n in zip(point, normal, strict=True)
         ]
-        x, y = middle[0] - bodies.x[body], middle[1] - bodies.y[body]
+        x, y = middle[0] - body.x, middle[1] - body.y
         arms_x.append(x)
         arms_y.append(y)
         along.append(x * normal[1] - y * normal[0])
@@ -176,38 +164,38 @@ def prepare(bodies: Bodies, body: int, manifold: Manifold, impulses: Impulses) -
     )
 
 
-def _push(motion: Motion, body: int, c: Constraint, impulses: dict[int, Pair]) -> Motion:
+def _push(body: Body, solid: Solid, c: Constraint, impulses: dict[int, Pair]) -> Body:
     """Velocities after impulses at points, all at once."""
-    m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
+    m, i = solid.inverse_mass, solid.inverse_inertia
     x, y = (functools.reduce(operator.add, axis) for axis in zip(*impulses.values(), strict=True))
     turns = [c.x[p] * along_y - c.y[p] * along_x for p, (along_x, along_y) in impulses.items()]
     turn = functools.reduce(operator.add, turns)
-    return Motion(motion.vx + m * x, motion.vy + m * y, motion.spin + i * turn)
+    return body._replace(vx=body.vx + m * x, vy=body.vy + m * y, spin=body.spin + i * turn)
 
 
-def _speed(motion: Motion, c: Constraint, point: int) -> Pair:
-    return motion.vx - motion.spin * c.y[point], motion.vy + motion.spin * c.x[point]
+def _speed(body: Body, c: Constraint, point: int) -> Pair:
+    return body.vx - body.spin * c.y[point], body.vy + body.spin * c.x[point]
 
 
-def warm_start(motion: Motion, body: int, c: Constraint, impulses: Impulses) -> Motion:
+def warm_start(body: Body, solid: Solid, c: Constraint, impulses: Impulses) -> Body:
     """Velocities after last step's impulses."""
     nx, ny = c.normal
     for p in (0, 1):
         kept = (impulses.normal[p], impulses.tangent[p])
         along, across = (jnp.where(p < c.solved, value, 0.0) for value in kept)
         impulse = along * nx + across * ny, along * ny - across * nx
-        motion = _push(motion, body, c, {p: impulse})
-    return motion
+        body = _push(body, solid, c, {p: impulse})
+    return body
 
 
 def solve_velocity(
-    motion: Motion, body: int, c: Constraint, impulses: Impulses
-) -> tuple[Motion, Impulses]:
+    body: Body, solid: Solid, c: Constraint, impulses: Impulses
+) -> tuple[Body, Impulses]:
     """One velocity iteration: friction of both points, then their normal impulses.
 
     Args:
-        motion: of the body that touches the ground.
-        body: which one.
+        body: that touches the ground; only its velocities matter.
+        solid: what it is made of.
         c: the contact's geometry; if no point of it is solved, nothing changes.
         impulses: accumulated so far.
 
@@ -215,17 +203,17 @@ def solve_velocity(
     nx, ny = c.normal
     tangents = []
     for p in (0, 1):
-        vx, vy = _speed(motion, c, p)
-        most = FRICTION[body] * impulses.normal[p]
+        vx, vy = _speed(body, c, p)
+        most = solid.friction * impulses.normal[p]
         wanted = impulses.tangent[p] - c.tangent_mass[p] * (vx * ny - vy * nx)
         tangent = jnp.where(p < c.solved, jnp.clip(wanted, -most, most), impulses.tangent[p])
         change = tangent - impulses.tangent[p]
         tangents.append(tangent)
-        motion = _push(motion, body, c, {p: (change * ny, -change * nx)})
+        body = _push(body, solid, c, {p: (change * ny, -change * nx)})
 
     speeds = []
     for p in (0, 1):
-        vx, vy = _speed(motion, c, p)
+        vx, vy = _speed(body, c, p)
         speeds.append(vx * nx + vy * ny)
     a1, a2 = impulses.normal
     alone = jnp.maximum(a1 - c.normal_mass[0] * speeds[0], 0.0)
@@ -235,9 +223,9 @@ def solve_velocity(
     )
     second = jnp.where((c.solved == 2) & settled, x2, a2)
     d1, d2 = first - a1, second - a2
-    motion = _push(motion, body, c, {0: (d1 * nx, d1 * ny), 1: (d2 * nx, d2 * ny)})
+    body = _push(body, solid, c, {0: (d1 * nx, d1 * ny), 1: (d2 * nx, d2 * ny)})
     solved = impulses._replace(normal=(first, second), tangent=(tangents[0], tangents[1]))
-    return motion, solved
+    return body, solved
 
 
 def _of_two_points(
@@ -266,39 +254,37 @@ def _of_two_points(
 
 
 def solve_position(
-    bodies: Bodies,
-    body: int,
+    body: Body,
+    solid: Solid,
     manifold: Manifold,
     impulses: Impulses,
     rate: np.float32 = BAUMGARTE,
     enough: np.float32 = CLOSE_ENOUGH,
-) -> tuple[Bodies, Bool[Array, ""]]:
+) -> tuple[Body, Bool[Array, ""]]:
     """One position iteration, and whether the contact was close enough in it.
 
     Args:
-        bodies: to move.
-        body: which one.
+        body: to move.
+        solid: what it is made of.
         manifold: its contact.
         impulses: which points touch.
         rate: share of the overlap that is mended.
         enough: the deepest separation that needs no further iteration, m.
 
     """
-    m, i = INVERSE_MASS[body], INVERSE_INERTIA[body]
+    m, i = solid.inverse_mass, solid.inverse_inertia
     close = jnp.array(True)
     for p in (0, 1):
-        normal, points, gaps = _world(bodies, body, manifold)
+        normal, points, gaps = _world(body, solid, manifold)
         gap = rounded(rounded(gaps[p] - SKIN) - SKIN)
         touching = impulses.touching[p]
         close &= ~touching | (gap >= enough)
         correction = jnp.clip(rate * (gap + LINEAR_SLOP), -MOST_CORRECTION, 0.0)
-        x, y = points[p][0] - bodies.x[body], points[p][1] - bodies.y[body]
+        x, y = points[p][0] - body.x, points[p][1] - body.y
         lever = x * normal[1] - y * normal[0]
         push = jnp.where(touching, -correction / (m + i * lever * lever), 0.0)
         px, py = push * normal[0], push * normal[1]
-        bodies = bodies._replace(
-            x=replace(bodies.x, body, bodies.x[body] + m * px),
-            y=replace(bodies.y, body, bodies.y[body] + m * py),
-            angle=replace(bodies.angle, body, bodies.angle[body] + i * (x * py - y * px)),
+        body = body._replace(
+            x=body.x + m * px, y=body.y + m * py, angle=body.angle + i * (x * py - y * px)
         )
-    return bodies, close
+    return body, close

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import contacts, touch
-from muscope.envs.lunar_lander.bodies import LINEAR_SLOP, STEP, Bodies, motion, moving, replace
-from muscope.envs.lunar_lander.contacts import CENTRES
+from muscope.envs.lunar_lander.bodies import LINEAR_SLOP, STEP, Body
 from muscope.envs.lunar_lander.impact import Sweep, stays_clear, time_of_impact
-from muscope.envs.lunar_lander.touch import SHAPES, Touch, choose, tell
+from muscope.envs.lunar_lander.solids import Solid
+from muscope.envs.lunar_lander.touch import Touch, choose, tell
 
 VELOCITY_ITERATIONS = 180
 POSITION_ITERATIONS = 20
@@ -32,10 +32,10 @@ class _Course(NamedTuple):
     events: tuple[Int[Array, ""], Int[Array, ""]]
     """How often each contact's time has come."""
     more: Bool[Array, ""]
-    bodies: Bodies
+    body: Body
     """At the end of the step."""
-    before: Bodies
-    """At the time ``since``; only their places matter."""
+    before: Body
+    """At the time ``since``; only its place matters."""
     since: Array
     """0 to 1."""
     touched: Touch
@@ -45,32 +45,32 @@ class _Course(NamedTuple):
 
 
 def advance(
-    bodies: Bodies,
-    body: int,
-    before: Bodies,
+    body: Body,
+    solid: Solid,
+    before: Body,
     touched: Touch,
-    heights: Float[Array, "11"],
     flag: Bool[Array, ""],
-) -> tuple[Bodies, Touch, Bool[Array, ""]]:
+    heights: Float[Array, "11"],
+) -> tuple[Body, Touch, Bool[Array, ""]]:
     """One body after its times of impact within this step.
 
     Args:
-        bodies: at the end of the step.
-        body: which one.
+        body: at the end of the step.
+        solid: what it is made of.
         before: at the step's beginning.
         touched: its contacts.
-        heights: of the terrain, m.
         flag: what Gymnasium was told of its contacts.
+        heights: of the terrain, m.
 
     """
     numbers = jnp.stack([touched.left, touched.left + 1])
 
     def times(course: _Course) -> tuple[Array, Array]:
-        sweep = _sweep(course.bodies, body, course.before)
+        sweep = _sweep(course.body, course.before)
 
         def time_of_edge(number: Array, off: Array) -> Array:
             ends = touch.edge(heights, number)
-            impact = time_of_impact(SHAPES[body], CENTRES[body], sweep, *ends)
+            impact = time_of_impact(solid.polygon, sweep, *ends)
             hit = impact.touching & touch.exists(number) & ~off
             at = course.since + (1.0 - course.since) * impact.time
             return jnp.where(hit, at, 1.0)
@@ -89,12 +89,12 @@ def advance(
         time = jnp.minimum(left_time, right_time)
         happens = time <= LATEST
         part = (time - course.since) / (1.0 - course.since)
-        end, places = course.bodies, {}
+        end, places = course.body, {}
         for name in ("x", "y", "angle"):
-            first, last = getattr(course.before, name)[body], getattr(end, name)
-            places[name] = replace(last, body, (1.0 - part) * first + part * last[body])
+            first, last = getattr(course.before, name), getattr(end, name)
+            places[name] = (1.0 - part) * first + part * last
         back = end._replace(**places)
-        manifolds = touch.manifolds(back, body, touched.left, heights)
+        manifolds = touch.manifolds(back, solid, touched.left, heights)
         left_old, right_old = course.touched.impulses
         matched = (contacts.match(manifolds[0], left_old), contacts.match(manifolds[1], right_old))
         real = jnp.where(right, touch.touching(matched[1]), touch.touching(matched[0]))
@@ -102,7 +102,7 @@ def advance(
         # The contact that hits is solved first.
         there, after = _solve_alone(
             back,
-            body,
+            solid,
             choose(right, manifolds[::-1], manifolds),
             choose(right, matched[::-1], matched),
             time,
@@ -114,11 +114,11 @@ def advance(
         flag = course.flag
         # The contact that hits is told of first.
         for old, new, changes in (choose(right, *slots[::-1]), choose(right, *slots)):
-            flag = jnp.where(changes, tell(flag, body, old, new), flag)
+            flag = jnp.where(changes, tell(flag, solid, old, new), flag)
         kept = tuple(choose(u, new, old) for old, new, u in slots)
         missed = happens & ~real
         updated_touch = course.touched._replace(impulses=(kept[0], kept[1]))
-        renewed = touch.renew(after, body, there, updated_touch, heights)
+        renewed = touch.renew(after, solid, there, updated_touch, heights)
         return _Course(
             (course.events[0] + (happens & ~right), course.events[1] + (happens & right)),
             happens,
@@ -138,7 +138,7 @@ def advance(
     begin = _Course(
         (jnp.int32(0), jnp.int32(0)),
         jnp.ones((), bool),
-        bodies,
+        body,
         before,
         jnp.float32(0.0),
         touched,
@@ -146,35 +146,35 @@ def advance(
         (no, no),
     )
     course = jax.lax.while_loop(lambda course: course.more, event, begin)
-    return course.bodies, course.touched, course.flag
+    return course.body, course.touched, course.flag
 
 
 def _solve_alone(
-    bodies: Bodies, body: int, manifolds: tuple, matched: tuple, time: Array, goes: Array
-) -> tuple[Bodies, Bodies]:
+    body: Body, solid: Solid, manifolds: tuple, matched: tuple, time: Array, goes: Array
+) -> tuple[Body, Body]:
     """The body freed from the ground at the time of impact, and at the end of the step."""
     zero = jnp.float32(0.0)
     fresh = tuple(m._replace(normal=(zero, zero), tangent=(zero, zero)) for m in matched)
 
     def positions(carry):
-        bodies, close = carry[0], jnp.array(True)
+        body, close = carry[0], jnp.array(True)
         for slot in zip(manifolds, fresh, strict=True):
-            bodies, fine = contacts.solve_position(bodies, body, *slot, BAUMGARTE, CLOSE_ENOUGH)
+            body, fine = contacts.solve_position(body, solid, *slot, BAUMGARTE, CLOSE_ENOUGH)
             close &= fine
-        return bodies, carry[1] + 1, close
+        return body, carry[1] + 1, close
 
     def apart(carry):
         return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
 
-    there, _, _ = jax.lax.while_loop(apart, positions, (bodies, 0, ~goes))
+    there, _, _ = jax.lax.while_loop(apart, positions, (body, 0, ~goes))
     constraints = tuple(
-        contacts.prepare(there, body, *slot) for slot in zip(manifolds, fresh, strict=True)
+        contacts.prepare(there, solid, *slot) for slot in zip(manifolds, fresh, strict=True)
     )
 
     def velocities(carry):
         count, _, now, (first, second) = carry
-        now, first = contacts.solve_velocity(now, body, constraints[0], first)
-        now, second = contacts.solve_velocity(now, body, constraints[1], second)
+        now, first = contacts.solve_velocity(now, solid, constraints[0], first)
+        now, second = contacts.solve_velocity(now, solid, constraints[1], second)
         solved = (now, (first, second))
         return count + 1, _equal(solved, carry[2:]), *solved
 
@@ -182,13 +182,12 @@ def _solve_alone(
         # Once an iteration changes no bit, none of the rest will.
         return (carry[0] < VELOCITY_ITERATIONS) & ~carry[1]
 
-    begin = (0, ~goes, motion(there, body), fresh)
-    after = moving(there, body, jax.lax.while_loop(changing, velocities, begin)[2])
+    after = jax.lax.while_loop(changing, velocities, (0, ~goes, there, fresh))[2]
     left = (1.0 - time) * STEP
     after = after._replace(
-        x=replace(after.x, body, after.x[body] + left * after.vx[body]),
-        y=replace(after.y, body, after.y[body] + left * after.vy[body]),
-        angle=replace(after.angle, body, after.angle[body] + left * after.spin[body]),
+        x=after.x + left * after.vx,
+        y=after.y + left * after.vy,
+        angle=after.angle + left * after.spin,
     )
     return there, after
 
@@ -200,22 +199,18 @@ def _equal(a: Any, b: Any) -> Bool[Array, ""]:
 
 
 def needed(
-    bodies: Bodies,
-    body: int,
-    before: Bodies,
-    touched: Touch,
-    heights: Float[Array, "11"],
+    body: Body, solid: Solid, before: Body, touched: Touch, heights: Float[Array, "11"]
 ) -> Bool[Array, ""]:
     """Whether a body may have a time of impact within this step; see :func:`advance`."""
-    sweep = _sweep(bodies, body, before)
+    sweep = _sweep(body, before)
 
     def may_hit(number: Array) -> Array:
         ends = touch.edge(heights, number)
-        clear = stays_clear(SHAPES[body], CENTRES[body], sweep, *ends)
+        clear = stays_clear(solid.polygon, sweep, *ends)
         return touch.exists(number) & ~clear
 
     return jnp.any(jax.vmap(may_hit)(jnp.stack([touched.left, touched.left + 1])))
 
 
-def _sweep(bodies: Bodies, body: int, before: Bodies) -> Sweep:
-    return Sweep(*(at[body] for at in (*before[:3], *bodies[:3])))
+def _sweep(body: Body, before: Body) -> Sweep:
+    return Sweep(*before[:3], *body[:3])

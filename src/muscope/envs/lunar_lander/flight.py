@@ -68,7 +68,7 @@ def fly(bodies: Bodies, leg_joints: Joints, force: Float[Array, "2"]) -> tuple[B
         return jax.lax.fori_loop(0, VELOCITY_ITERATIONS, iteration, carry)
 
     bodies, leg_joints = kernel(velocities)((bodies, leg_joints), masses)
-    bodies = rigid.move(bodies)
+    bodies = rigid.together(rigid.move(rigid.each(bodies)))
 
     def positions(carry):
         bodies, close = joints.solve_positions(carry[0], leg_joints)

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from muscope.envs.lunar_lander import solids
 from muscope.envs.lunar_lander.bodies import PI, rotate
-from muscope.envs.lunar_lander.collide import Point, Polygon, dot, less, pick, pick_point, unit
+from muscope.envs.lunar_lander.collide import dot, less, pick, pick_point, unit
+from muscope.envs.lunar_lander.solids import Point, Polygon
 
 TARGET = np.float32(0.005)  # m between the shapes without their skins
 TOLERANCE = np.float32(0.00125)  # m
@@ -61,7 +63,6 @@ class _Axis(NamedTuple):
 
 class _Shapes(NamedTuple):
     polygon: Polygon
-    centre: tuple[np.float32, np.float32]
     start: Point
     end: Point
 
@@ -69,7 +70,7 @@ class _Shapes(NamedTuple):
 def _place(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[Array, Point]:
     """The polygon's angle and origin at a time."""
     angle = (1.0 - time) * sweep.angle0 + time * sweep.angle
-    dx, dy = rotate(angle, *shapes.centre)
+    dx, dy = rotate(angle, *shapes.polygon.centroid)
     x = (1.0 - time) * sweep.x0 + time * sweep.x - dx
     y = (1.0 - time) * sweep.y0 + time * sweep.y - dy
     return angle, (x, y)
@@ -78,7 +79,7 @@ def _place(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[Array, Point]:
 def _corners(shapes: _Shapes, sweep: Sweep, time: Array) -> tuple[list[Point], Array, Point]:
     """The polygon's vertices at a time, its angle and its origin."""
     angle, origin = _place(shapes, sweep, time)
-    turned = [rotate(angle, *vertex) for vertex in shapes.polygon.vertices]
+    turned = [rotate(angle, *vertex) for vertex in solids.corners(shapes.polygon.vertices)]
     return [(origin[0] + a, origin[1] + b) for a, b in turned], angle, origin
 
 
@@ -90,13 +91,13 @@ def _nearest(point: Point, a: Point, b: Point) -> tuple[Array, Array]:
     return dot(gap, gap), u
 
 
-def _crossing(corners: list[Point], start: Point, end: Point) -> Array:
+def _crossing(corners: list[Point], after: list[Point], start: Point, end: Point) -> Array:
     """Whether the edge goes through the polygon."""
     first, last = jnp.float32(0.0), jnp.float32(1.0)
     along = less(end, start)
     outside = jnp.array(False)
-    for i, corner in enumerate(corners):
-        side = less(corners[(i + 1) % len(corners)], corner)
+    for corner, following in zip(corners, after, strict=True):
+        side = less(following, corner)
         outward = (side[1], -side[0])
         rate, gap = dot(outward, along), dot(outward, less(corner, start))
         at = gap / jnp.where(rate == 0, 1.0, rate)
@@ -110,7 +111,7 @@ def _features(
     shapes: _Shapes, corners: list[Point], angle: Array, origin: Point
 ) -> tuple[Array, _Axis]:
     """The distance of the shapes, and the axis of their closest features."""
-    ends = (shapes.start, shapes.end)
+    ends, after = (shapes.start, shapes.end), solids.next_corners(shapes.polygon, corners)
     best, kind = jnp.float32(jnp.inf), jnp.int32(POINTS)
     of_edge, of_polygon, face = jnp.int32(0), jnp.int32(0), jnp.int32(0)
 
@@ -133,7 +134,7 @@ def _features(
         )
     for k, point in enumerate(ends):
         for i, corner in enumerate(corners):
-            gap, u = _nearest(point, corner, corners[(i + 1) % len(corners)])
+            gap, u = _nearest(point, corner, after[i])
             inside = (u > 0) & (u < 1)
             candidate = (gap, jnp.int32(FACE), jnp.int32(k), of_polygon, jnp.int32(i))
             better = (gap < best) & inside
@@ -148,15 +149,9 @@ def _features(
     upward = (side[1], -side[0])
     middle = (0.5 * (shapes.start[0] + shapes.end[0]), 0.5 * (shapes.start[1] + shapes.end[1]))
     sign = jnp.where(dot(less(corner, middle), upward) < 0, -1.0, 1.0)
-    vertices, normals = shapes.polygon.vertices, shapes.polygon.normals
-    after = np.roll(vertices, -1, axis=0)
-    outward = [pick(face, [jnp.float32(n[j]) for n in normals]) for j in (0, 1)]
-    centre = [
-        pick(face, [jnp.float32(0.5 * (a[j] + b[j])) for a, b in zip(vertices, after, strict=True)])
-        for j in (0, 1)
-    ]
-    turned = rotate(angle, outward[0], outward[1])
-    place = rotate(angle, centre[0], centre[1])
+    outward = pick_point(face, solids.corners(shapes.polygon.normals))
+    centre = pick_point(face, solids.corners(shapes.polygon.middles))
+    turned, place = rotate(angle, *outward), rotate(angle, *centre)
     to_end = less(end, (origin[0] + place[0], origin[1] + place[1]))
     face_sign = jnp.where(dot(to_end, turned) < 0, -1.0, 1.0)
     choices_x = [apart[0], sign * upward[0], face_sign * outward[0]]
@@ -168,7 +163,7 @@ def _features(
         jnp.where(kind == FACE, centre[0], middle[0]),
         jnp.where(kind == FACE, centre[1], middle[1]),
     )
-    distance = jnp.where(_crossing(corners, *ends), 0.0, jnp.sqrt(best))
+    distance = jnp.where(_crossing(corners, after, *ends), 0.0, jnp.sqrt(best))
     return distance, axis
 
 
@@ -217,29 +212,24 @@ def _deepest(shapes: _Shapes, sweep: Sweep, axis: _Axis, time: Array) -> tuple[P
     ends = [shapes.start, shapes.end]
     sign = jnp.where(axis.kind == FACE, -1.0, 1.0)
     end = pick_point(_farthest(ends, (sign * normal[0], sign * normal[1])), ends)
-    vertices = [(jnp.float32(x), jnp.float32(y)) for x, y in shapes.polygon.vertices]
+    vertices = solids.corners(shapes.polygon.vertices)
     back = rotate(-angle, -normal[0], -normal[1])
     return end, pick_point(_farthest(vertices, back), vertices)
 
 
 def time_of_impact(
-    polygon: Polygon,
-    centre: tuple[np.float32, np.float32],
-    sweep: Sweep,
-    start: Float[Array, "2"],
-    end: Float[Array, "2"],
+    polygon: Polygon, sweep: Sweep, start: Float[Array, "2"], end: Float[Array, "2"]
 ) -> Impact:
     """When a moving polygon comes to the target distance of an edge, within one step.
 
     Args:
         polygon: the body's shape.
-        centre: its centre of mass in the body's frame, m.
         sweep: its motion.
         start: the edge's first vertex, m.
         end: its second vertex, m.
 
     """
-    shapes = _Shapes(polygon, centre, (start[0], start[1]), (end[0], end[1]))
+    shapes = _Shapes(polygon, (start[0], start[1]), (end[0], end[1]))
     turns = WHOLE_TURN * jnp.floor(sweep.angle0 / WHOLE_TURN)
     sweep = sweep._replace(angle0=sweep.angle0 - turns, angle=sweep.angle - turns)
 
@@ -320,25 +310,20 @@ def time_of_impact(
 
 
 def stays_clear(
-    polygon: Polygon,
-    centre: tuple[np.float32, np.float32],
-    sweep: Sweep,
-    start: Float[Array, "2"],
-    end: Float[Array, "2"],
+    polygon: Polygon, sweep: Sweep, start: Float[Array, "2"], end: Float[Array, "2"]
 ) -> Bool[Array, ""]:
     """Whether a polygon is too far from an edge for an impact all through the step.
 
     True only if it is certain: before and after, the whole polygon is beyond the edge's line or
     beyond one of its ends, and by more than turning in between can take away.
     """
-    shapes = _Shapes(polygon, centre, (start[0], start[1]), (end[0], end[1]))
+    shapes = _Shapes(polygon, (start[0], start[1]), (end[0], end[1]))
     side = less(shapes.end, shapes.start)
     length = jnp.sqrt(dot(side, side))
     up = (-side[1] / length, side[0] / length)
-    radius = np.sqrt(((polygon.vertices - np.array(centre)) ** 2).sum(axis=1)).max()
     turn = sweep.angle - sweep.angle0
     # A corner leaves the chord of its arc by at most radius * turn^2 / 8.
-    enough = TARGET + TOLERANCE + ROUNDING + np.float32(radius / 8) * turn * turn
+    enough = TARGET + TOLERANCE + ROUNDING + polygon.radius / 8 * turn * turn
     clear = []
     for corners in (_corners(shapes, sweep, jnp.float32(t))[0] for t in (0.0, 1.0)):
         above = functools.reduce(jnp.minimum, [dot(up, less(c, shapes.start)) for c in corners])

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from muscope.envs.lunar_lander import snapshot, world
+from muscope.envs.lunar_lander import bodies, snapshot, world
 from muscope.envs.lunar_lander.kernel import apart, for_lanes, of_one_lane
 from muscope.envs.lunar_lander.snapshot import FLYING, NEAR, Snapshot
 from muscope.envs.lunar_lander.world import World
@@ -57,11 +57,22 @@ def _step_lanes(state: Snapshot, action: Int[Array, "L"]) -> tuple[Snapshot, Flo
     given, moved = (state, action), (state, jnp.zeros((lanes,)))
     size = _tile(lanes, 128, 1)
     moved = _step_some(_fly, size, state.phase == FLYING, given, moved)
-    nothing = Touchdown(jnp.zeros((lanes, 9)), jnp.zeros((lanes,), bool))
     size = _tile(lanes, 16, 8)
-    moved, touched = _step_some(_settle, size, state.phase == NEAR, given, (moved, nothing))
-    settled = (state, action, moved[0], touched)
-    return _step_some(_hit, _tile(lanes, 8, 32), touched.hits, settled, moved)
+    moved, touched = _step_some(_settle, size, state.phase == NEAR, given, (moved, _nothing(lanes)))
+    met = _hit_bodies(touched)
+    hits = jnp.any(touched.hits, axis=1)
+    return _step_some(_land, size, hits, (state, action, moved[0], met), moved)
+
+
+def _hit_bodies(touched: Touchdown) -> Float[Array, "L 3 B"]:
+    """All bodies after their times of impact.  Each body that may have some is a lane of its own:
+    mostly it is one leg.
+    """
+    lanes = len(touched.hits)
+    flat = jax.tree.map(lambda x: x.reshape(3 * lanes, *x.shape[2:]), touched)
+    given = (flat.met, flat.before, jnp.tile(jnp.arange(3), lanes), flat.heights)
+    met = _step_some(_hit, _tile(3 * lanes, 8, 96), flat.hits, given, flat.met)
+    return met.reshape(touched.met.shape)
 
 
 @for_lanes
@@ -85,25 +96,48 @@ def _launch(state: Snapshot, force: Float[Array, "2"]) -> Snapshot:
 
 
 class Touchdown(NamedTuple):
-    """What times of impact depend on, besides the settled world."""
+    """What the bodies' times of impact depend on."""
 
-    before: Float[Array, "9"]
-    """Places and angles at the step's beginning."""
-    hits: Bool[Array, ""]
-    """Whether there may be any."""
+    met: Float[Array, "3 B"]
+    """The settled bodies, from :func:`muscope.envs.lunar_lander.snapshot.pack_met`."""
+    before: Float[Array, "3 6"]
+    """Them at the step's beginning."""
+    heights: Float[Array, "3 11"]
+    """m, of the terrain, for each."""
+    hits: Bool[Array, "3"]
+    """Which may have any."""
+
+
+def _nothing(lanes: int) -> Touchdown:
+    """No lane has settled."""
+    met, before, heights = (jnp.zeros((lanes, 3, size)) for size in (snapshot.MET, 6, 11))
+    return Touchdown(met, before, heights, jnp.zeros((lanes, 3), bool))
 
 
 def _settle(state: Snapshot, action: Int[Array, ""]) -> tuple[Moved, Touchdown]:
     settled, before = world.settle(snapshot.unpack(state.world), action)
-    places = jnp.stack([*before.x, *before.y, *before.angle])
-    return _moved(state, action, settled), Touchdown(places, world.may_hit(settled, before))
+    met = jax.vmap(snapshot.pack_met)(world.met(settled))
+    heights = jnp.broadcast_to(settled.heights, (3, 11))
+    places = jnp.stack(bodies.each(before), axis=1)
+    touched = Touchdown(met, places, heights, world.may_hit(settled, before))
+    return _moved(state, action, settled), touched
 
 
-def _hit(state: Snapshot, action: Int[Array, ""], settled: Snapshot, touched: Touchdown) -> Moved:
-    now = snapshot.unpack(settled.world)
-    x, y, angle = (tuple(part) for part in touched.before.reshape(3, 3))
-    before = now.bodies._replace(x=x, y=y, angle=angle)
-    return _moved(state, action, world.impacts(now, before))
+def _hit(
+    met: Float[Array, "B"],
+    before: Float[Array, "6"],
+    number: Int[Array, ""],
+    heights: Float[Array, "11"],
+) -> Float[Array, "B"]:
+    hit = world.impact(snapshot.unpack_met(met), bodies.Body(*before), number, heights)
+    return snapshot.pack_met(hit)
+
+
+def _land(
+    state: Snapshot, action: Int[Array, ""], settled: Snapshot, met: Float[Array, "3 B"]
+) -> Moved:
+    landed = world.landed(snapshot.unpack(settled.world), jax.vmap(snapshot.unpack_met)(met))
+    return _moved(state, action, landed)
 
 
 @functools.cache

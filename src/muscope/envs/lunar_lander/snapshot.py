@@ -6,7 +6,8 @@ at once.  Numbers that are whole or true-or-false are exact in float32.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import flight, touch, world
 from muscope.envs.lunar_lander.bodies import STEP
-from muscope.envs.lunar_lander.world import World
+from muscope.envs.lunar_lander.world import Met, World
 
 MAIN_COST, SIDE_COST = 0.3, 0.03
 FLYING, NEAR, OVER = 0, 1, 2  # phases
@@ -34,27 +35,54 @@ class Snapshot(NamedTuple):
     """What the next step needs: FLYING no contacts, NEAR the whole step, OVER nothing."""
 
 
-_EXAMPLE = jax.eval_shape(world.start, jax.ShapeDtypeStruct((11,), jnp.float32))
-_LEAVES, _STRUCTURE = jax.tree.flatten(_EXAMPLE)
+def _flat(values: Any) -> Float[Array, "n"]:
+    """A structure as one vector, for :func:`_like`."""
+    return jnp.concatenate([x.reshape(-1).astype(jnp.float32) for x in jax.tree.leaves(values)])
+
+
+def _like(example: Any, values: Float[Array, "n"]) -> Any:
+    """What :func:`_flat` packed, of the example's shapes."""
+    leaves, structure = jax.tree.flatten(example)
+    parts, at = [], 0
+    for leaf in leaves:
+        parts.append(values[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
+        at += leaf.size
+    return jax.tree.unflatten(structure, parts)
+
+
+_WORLD = jax.eval_shape(world.start, jax.ShapeDtypeStruct((11,), jnp.float32))
+_TOUCH = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), _WORLD.touches)
+_MET = jax.eval_shape(lambda w: jax.tree.map(lambda x: x[0], world.met(w)), _WORLD)
+MET = sum(leaf.size for leaf in jax.tree.leaves(_MET))
+"""B, numbers that are one body and its contacts."""
+_PACKED = _WORLD._replace(touches=jax.eval_shape(jax.vmap(_flat), _WORLD.touches))
 
 
 def pack(w: World) -> Float[Array, "F"]:
-    """A world as one vector."""
-    return jnp.concatenate([x.reshape(-1).astype(jnp.float32) for x in jax.tree.leaves(w)])
+    """A world as one vector; of its contacts, body by body."""
+    touches: Any = jax.vmap(_flat)(w.touches)
+    return _flat(w._replace(touches=touches))
 
 
 def unpack(values: Float[Array, "F"]) -> World:
     """The world that :func:`pack` packed."""
-    parts, at = [], 0
-    for leaf in _LEAVES:
-        parts.append(values[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
-        at += leaf.size
-    return jax.tree.unflatten(_STRUCTURE, parts)
+    w = _like(_PACKED, values)
+    return w._replace(touches=jax.vmap(functools.partial(_like, _TOUCH))(w.touches))
+
+
+def pack_met(met: Met) -> Float[Array, "B"]:
+    """One body and its contacts as one vector."""
+    return _flat(met)
+
+
+def unpack_met(values: Float[Array, "B"]) -> Met:
+    """What :func:`pack_met` packed."""
+    return _like(_MET, values)
 
 
 def observe(w: World) -> Float[Array, "8"]:
     """Gymnasium's observation."""
-    legs = jnp.stack(w.flags[1:]).astype(jnp.float32)
+    legs = w.flags[1:].astype(jnp.float32)
     return jnp.concatenate([flight.observe(w.bodies), legs])
 
 

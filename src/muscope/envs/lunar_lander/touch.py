@@ -20,12 +20,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import contacts
-from muscope.envs.lunar_lander.bodies import Bodies, rotate
-from muscope.envs.lunar_lander.collide import LANDER, LEG, Manifold, collide
-from muscope.envs.lunar_lander.contacts import CENTRES, SKIN, Impulses
+from muscope.envs.lunar_lander.bodies import Body, rotate
+from muscope.envs.lunar_lander.collide import Manifold, collide
+from muscope.envs.lunar_lander.contacts import SKIN, Impulses, place
 from muscope.envs.lunar_lander.kernel import rounded
+from muscope.envs.lunar_lander.solids import Solid
 
-SHAPES = (LANDER, LEG, LEG)
 EDGES = 10
 CHUNK = 2.0  # m
 MARGIN = np.float32(0.1)  # m by which a box is enlarged
@@ -54,11 +54,11 @@ class Touch(NamedTuple):
     """The body's, enlarged."""
 
 
-def start(bodies: Bodies, body: int) -> Touch:
+def start(body: Body, solid: Solid) -> Touch:
     """Of a body that is nowhere near the ground."""
     no = jnp.zeros((), bool)
     impulses = (contacts.nothing(), contacts.nothing())
-    box = _enlarged(_around(bodies, body))
+    box = _enlarged(_around(body, solid))
     return Touch(jnp.int32(-5), impulses, (no, no), jnp.ones((), bool), box)
 
 
@@ -74,19 +74,13 @@ def exists(number: Int[Array, ""]) -> Bool[Array, ""]:
     return (number >= 0) & (number < EDGES)
 
 
-def place(bodies: Bodies, body: int) -> tuple[Array, Array, Array]:
-    """A body's origin and angle."""
-    dx, dy = rotate(bodies.angle[body], *CENTRES[body])
-    return bodies.x[body] - dx, bodies.y[body] - dy, bodies.angle[body]
-
-
 def manifolds(
-    bodies: Bodies, body: int, left: Int[Array, ""], heights: Float[Array, "11"]
+    body: Body, solid: Solid, left: Int[Array, ""], heights: Float[Array, "11"]
 ) -> tuple[Manifold, Manifold]:
     """A body's manifolds with edges ``left`` and ``left + 1``."""
 
     def with_edge(number: Array) -> Manifold:
-        manifold = collide(SHAPES[body], *place(bodies, body), *edge(heights, number))
+        manifold = collide(solid.polygon, *place(body, solid), body.angle, *edge(heights, number))
         manifold = contacts.in_order(manifold)
         return manifold._replace(touching=manifold.touching & exists(number))
 
@@ -115,18 +109,18 @@ def newest(touched: Touch, slots: tuple[Any, Any]) -> tuple[Any, Any]:
     return choose(first, right, left), choose(first, left, right)
 
 
-def tell(flag: Bool[Array, ""], body: int, old: Impulses, new: Impulses) -> Bool[Array, ""]:
+def tell(flag: Bool[Array, ""], solid: Solid, old: Impulses, new: Impulses) -> Bool[Array, ""]:
     """Gymnasium's listener: the lander's first touch ends the game; a leg's flag is set by any
     beginning and cleared by any end, although another edge may still be touched.
     """
     begins, ends = ~touching(old) & touching(new), touching(old) & ~touching(new)
-    return flag | begins if body == 0 else (flag | begins) & ~ends
+    return (flag | begins) & (solid.is_lander | ~ends)
 
 
-def _around(bodies: Bodies, body: int) -> Box:
+def _around(body: Body, solid: Solid) -> Box:
     """The smallest box around a body and its skin."""
-    x, y, angle = place(bodies, body)
-    turned_x, turned_y = rotate(angle, *jnp.asarray(SHAPES[body].vertices.T))
+    x, y = place(body, solid)
+    turned_x, turned_y = rotate(body.angle, *jnp.asarray(solid.polygon.vertices).T)
     return _box(x + turned_x, y + turned_y)
 
 
@@ -147,23 +141,21 @@ def _overlap(box: Box, heights: Float[Array, "11"], number: Array) -> Array:
     return exists(number) & beside & (other.low_y <= box.high_y) & (box.low_y <= other.high_y)
 
 
-def renew(
-    bodies: Bodies, body: int, before: Bodies, old: Touch, heights: Float[Array, "11"]
-) -> Touch:
+def renew(body: Body, solid: Solid, before: Body, old: Touch, heights: Float[Array, "11"]) -> Touch:
     """Box and contacts after a motion, as Box2D's broad phase finds them.
 
     A body that has left its box gets a new one, around its old and its new place, enlarged and
     reaching ahead by twice the way; with every edge that overlaps it a contact begins to exist.
 
     Args:
-        bodies: after the motion.
-        body: which one.
-        before: before it; only the body's place matters.
+        body: after the motion.
+        solid: what it is made of.
+        before: before it; only the place matters.
         old: its contacts.
         heights: of the terrain, m.
 
     """
-    first, last = _around(before, body), _around(bodies, body)
+    first, last = _around(before, solid), _around(body, solid)
     tight = Box(
         jnp.minimum(first.low_x, last.low_x),
         jnp.minimum(first.low_y, last.low_y),
@@ -172,8 +164,8 @@ def renew(
     )
     inside = (old.box.low_x <= tight.low_x) & (old.box.low_y <= tight.low_y)
     inside &= (tight.high_x <= old.box.high_x) & (tight.high_y <= old.box.high_y)
-    x, y, _ = place(bodies, body)
-    x0, y0, _ = place(before, body)
+    x, y = place(body, solid)
+    x0, y0 = place(before, solid)
     ahead_x, ahead_y = AHEAD * (x - x0), AHEAD * (y - y0)
     wide = _enlarged(tight)
     wide = Box(
@@ -197,11 +189,11 @@ def _right_first(was: Array, new: list[Array]) -> Array:
     return new[1] | (was & ~new[0])
 
 
-def shift(bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]) -> Touch:
+def shift(body: Body, solid: Solid, old: Touch, heights: Float[Array, "11"]) -> Touch:
     """The slots at the body's present place, and in them the contacts that still exist; their
     impulses are the old ones.
     """
-    around = _around(bodies, body)
+    around = _around(body, solid)
     middle = 0.5 * (around.low_x + around.high_x) / CHUNK
     here = jnp.floor(middle).astype(jnp.int32)
     left = jnp.where(middle - here >= 0.5, here, here - 1)
@@ -224,7 +216,7 @@ def shift(bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]) ->
 
 
 def follow(
-    bodies: Bodies, body: int, old: Touch, heights: Float[Array, "11"]
+    body: Body, solid: Solid, old: Touch, heights: Float[Array, "11"]
 ) -> tuple[Touch, tuple[Impulses, Impulses], tuple[Manifold, Manifold]]:
     """The contacts at the body's present place.
 
@@ -233,9 +225,9 @@ def follow(
         slots, to see what began and ended; and the manifolds.
 
     """
-    touched = shift(bodies, body, old, heights)
+    touched = shift(body, solid, old, heights)
     impulses = touched.impulses
-    with_edges = manifolds(bodies, body, touched.left, heights)
+    with_edges = manifolds(body, solid, touched.left, heights)
     matched = (
         contacts.match(with_edges[0], impulses[0]),
         contacts.match(with_edges[1], impulses[1]),

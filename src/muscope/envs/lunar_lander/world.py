@@ -7,8 +7,7 @@ then the lander's, then the left leg's; no contact knows of another body's, so a
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,9 +16,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from muscope.envs.lunar_lander import bodies as rigid
-from muscope.envs.lunar_lander import contacts, continuous, flight, joints, solver, touch
-from muscope.envs.lunar_lander.bodies import STEP, Bodies
+from muscope.envs.lunar_lander import continuous, flight, joints, solver, touch
+from muscope.envs.lunar_lander.bodies import STEP, Bodies, Body
+from muscope.envs.lunar_lander.collide import Manifold
+from muscope.envs.lunar_lander.contacts import Impulses
 from muscope.envs.lunar_lander.joints import Joints
+from muscope.envs.lunar_lander.solids import SOLIDS, Solid
 from muscope.envs.lunar_lander.touch import Touch, halves, newest, tell
 
 STILL = np.float32(0.01) ** 2  # (m/s)^2
@@ -32,11 +34,12 @@ class World(NamedTuple):
 
     bodies: Bodies
     joints: Joints
-    touches: tuple[Touch, Touch, Touch]
-    still: tuple[Array, Array, Array]
+    touches: Touch
+    """Each body's, [3] in front."""
+    still: Float[Array, "3"]
     """s, how long each body has been at rest."""
     awake: Bool[Array, ""]
-    flags: tuple[Array, Array, Array]
+    flags: Bool[Array, "3"]
     """Contacts that Gymnasium was told of: the lander's ever, the left leg's now, the right's."""
     heights: Float[Array, "11"]
     """m, of the terrain every two metres."""
@@ -44,21 +47,20 @@ class World(NamedTuple):
 
 def start(heights: Float[Array, "11"]) -> World:
     """The lander at the top, before its first step."""
-    zero, no = jnp.zeros((), jnp.float32), jnp.zeros((), bool)
     bodies = rigid.start()
     return World(
         bodies,
         (joints.start(), joints.start()),
-        (touch.start(bodies, 0), touch.start(bodies, 1), touch.start(bodies, 2)),
-        (zero, zero, zero),
-        ~no,
-        (no, no, no),
+        jax.vmap(touch.start)(rigid.each(bodies), SOLIDS),
+        jnp.zeros(3, jnp.float32),
+        jnp.array(True),
+        jnp.zeros(3, bool),
         heights,
     )
 
 
 def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
-    """Fire an engine, then let 1/50 s pass, without times of impact; :func:`impacts` adds them.
+    """Fire an engine, then let 1/50 s pass, without times of impact; :func:`impact` adds them.
 
     Args:
         world: the state before.
@@ -70,135 +72,120 @@ def settle(world: World, action: Int[Array, ""] | int) -> tuple[World, Bodies]:
     """
     bodies = flight.fire(world.bodies, action)
     before = bodies
-
-    def follow(body, bodies, old):
-        return touch.follow(bodies, body, old, world.heights)
-
-    touches, previous, manifolds = zip(
-        *_of_each(follow, _views(bodies), world.touches), strict=True
-    )
-    flags: Any = list(world.flags)
-    for body, (touched, was) in enumerate(zip(touches, previous, strict=True)):
-        left, right = zip(was, touched.impulses, strict=True)
-        for old, new in newest(touched, (left, right)):
-            flags[body] = tell(flags[body], body, old, new)
-
+    given = (world.touches, world.flags)
+    touches, flags, manifolds, impulses = _of_each(_meet, bodies, *given, world.heights)
     bodies = rigid.accelerate(bodies)
-    bodies, leg_joints, impulses, solved = _solve(bodies, world.joints, touches, manifolds)
-    touches = tuple(t._replace(impulses=i) for t, i in zip(touches, impulses, strict=True))
+    bodies, leg_joints, impulses, solved = _solve(bodies, world.joints, manifolds, impulses)
+
+    def kept(touched: Touch, slots: Impulses) -> Touch:
+        return touched._replace(impulses=newest(touched, halves(slots)))
+
+    touches = jax.vmap(kept)(touches, impulses)
     bodies, still, awake = sleep(bodies, world.still, solved)
     awake = world.awake & awake
-    settled = World(bodies, leg_joints, touches, still, awake, tuple(flags), world.heights)
+    settled = World(bodies, leg_joints, touches, still, awake, flags, world.heights)
     return renew(settled, before), before
+
+
+def _meet(
+    body: Body, solid: Solid, old: Touch, flag: Bool[Array, ""], heights: Float[Array, "11"]
+) -> tuple[Touch, Bool[Array, ""], Manifold, Impulses]:
+    """One body's contacts at its present place, what Gymnasium is told of them, and the manifolds
+    and impulses of its slots, [2] in front, the newer contact's first.
+    """
+    touched, was, manifolds = touch.follow(body, solid, old, heights)
+    left, right = zip(was, touched.impulses, strict=True)
+    for before, now in newest(touched, (left, right)):
+        flag = tell(flag, solid, before, now)
+    manifolds, impulses = newest(touched, manifolds), newest(touched, touched.impulses)
+    return touched, flag, solver.stacked(*manifolds), solver.stacked(*impulses)
 
 
 def shift(world: World) -> World:
     """The world with contact slots at its bodies' places; see :func:`touch.shift`."""
-
-    def shifted(body, bodies, touched):
-        return touch.shift(bodies, body, touched, world.heights)
-
-    return world._replace(touches=_of_each(shifted, _views(world.bodies), world.touches))
+    shifted = _of_each(touch.shift, world.bodies, world.touches, world.heights)
+    return world._replace(touches=shifted)
 
 
 def renew(world: World, before: Bodies) -> World:
     """The world with the contacts that its bodies' motion makes; see :func:`touch.renew`."""
-
-    def renewed(body, bodies, before, touched):
-        return touch.renew(bodies, body, before, touched, world.heights)
-
-    touches = _of_each(renewed, _views(world.bodies), _views(before), world.touches)
-    return world._replace(touches=touches)
+    given = (rigid.each(before), world.touches, world.heights)
+    return world._replace(touches=_of_each(touch.renew, world.bodies, *given))
 
 
-def impacts(world: World, before: Bodies) -> World:
-    """The world after the step's times of impact.
+class Met(NamedTuple):
+    """One body, its contacts, and what Gymnasium was told of them; of all three, [3] in front."""
+
+    body: Body
+    touched: Touch
+    flag: Bool[Array, ""]
+
+
+def met(world: World) -> Met:
+    """All bodies, side by side."""
+    return Met(rigid.each(world.bodies), world.touches, world.flags)
+
+
+def landed(world: World, met: Met) -> World:
+    """The world with its bodies as they are in ``met``."""
+    bodies = rigid.together(met.body)
+    return world._replace(bodies=bodies, touches=met.touched, flags=met.flag)
+
+
+def impact(met: Met, before: Body, number: Int[Array, ""], heights: Float[Array, "11"]) -> Met:
+    """One body after the step's times of impact, which are its own affair.
 
     Args:
-        world: at the end of :func:`settle`.
-        before: its bodies at the step's beginning; only their places matter.
+        met: the body at the end of :func:`settle`.
+        before: it at the step's beginning; only its place matters.
+        number: which one it is.
+        heights: of the terrain, m.
 
     """
-
-    def advance(body, bodies, before, touched, flag):
-        return continuous.advance(bodies, body, before, touched, world.heights, flag)
-
-    ended = _of_each(advance, _views(world.bodies), _views(before), world.touches, world.flags)
-    moved, touches, flags = zip(*ended, strict=True)
-    lander, left, right = moved
-    bodies = Bodies(*((a[0], b[1], c[1]) for a, b, c in zip(lander, left, right, strict=True)))
-    return world._replace(bodies=bodies, touches=touches, flags=flags)
+    solid = jax.tree.map(lambda values: jnp.asarray(values)[number], SOLIDS)
+    return Met(*continuous.advance(met.body, solid, before, met.touched, met.flag, heights))
 
 
-def may_hit(world: World, before: Bodies) -> Bool[Array, ""]:
-    """Whether :func:`impacts` may change anything; never wrongly false."""
-
-    def needed(body, bodies, before, touched):
-        return continuous.needed(bodies, body, before, touched, world.heights)
-
-    lander, left, right = _of_each(needed, _views(world.bodies), _views(before), world.touches)
-    return lander | left | right
+def may_hit(world: World, before: Bodies) -> Bool[Array, "3"]:
+    """Which bodies' :func:`impact` may change anything; never wrongly false."""
+    given = (rigid.each(before), world.touches, world.heights)
+    return _of_each(continuous.needed, world.bodies, *given)
 
 
-def _views(bodies: Bodies) -> tuple[Bodies, Bodies, Bodies]:
-    """What each body's own part of a step is given: either leg is body 1 of what it sees."""
-    return bodies, bodies, rigid.mirrored(bodies)
-
-
-def _of_each(
-    of_one_body: Callable[..., Any], *values: tuple[Any, Any, Any]
-) -> tuple[Any, Any, Any]:
-    """``of_one_body(body, *values of that body)`` for the lander, and both legs side by side."""
-    lander, left, right = zip(*values, strict=True)
-    legs = solver.stacked(left, right)
-    return of_one_body(0, *lander), *halves(jax.vmap(functools.partial(of_one_body, 1))(*legs))
+def _of_each(of_body: Callable[..., Any], bodies: Bodies, *given: Any) -> Any:
+    """``of_body(body, solid, ...)`` for all three, with what each is given, and the terrain."""
+    axes = (0, 0, *(0 for _ in given[:-1]), None)
+    return jax.vmap(of_body, in_axes=axes)(rigid.each(bodies), SOLIDS, *given)
 
 
 def _solve(
-    bodies: Bodies, leg_joints: Joints, touches: Sequence[Touch], manifolds_of: Sequence[Any]
-) -> tuple[Bodies, Joints, list[Any], Bool[Array, ""]]:
-    """Velocities, then positions.
+    bodies: Bodies, leg_joints: Joints, manifolds: Manifold, impulses: Impulses
+) -> tuple[Bodies, Joints, Impulses, Bool[Array, ""]]:
+    """Velocities, then positions; of contacts, [3, 2] in front, all bodies' slots.
 
     Returns:
-        Bodies and joints, per body the impulses of its two slots, and whether the positions
-        came close enough.
+        Bodies, joints and impulses, and whether the positions came close enough.
 
     """
-
-    def newest_first(slots: Sequence[Any]) -> solver.Kinds:
-        ordered = (newest(touched, pair) for touched, pair in zip(touches, slots, strict=True))
-        return solver.kinds(*(solver.stacked(*pair) for pair in ordered))
-
-    manifolds = newest_first(manifolds_of)
-    impulses = newest_first([touched.impulses for touched in touches])
-    constraints = solver.of_kinds(contacts.prepare, bodies, manifolds, impulses)
+    constraints = solver.prepare(bodies, manifolds, impulses)
     bodies = solver.warm_start(bodies, constraints, impulses)
     bodies, leg_joints, masses = joints.begin(bodies, leg_joints)
     bodies, leg_joints, impulses = solver.velocities(
         bodies, leg_joints, masses, constraints, impulses
     )
-    bodies, solved = solver.positions(rigid.move(bodies), leg_joints, manifolds, impulses)
-    of_bodies = (impulses[0], *halves(impulses[1]))
-    kept = [newest(t, halves(slots)) for t, slots in zip(touches, of_bodies, strict=True)]
-    return bodies, leg_joints, kept, solved
+    moved = rigid.together(rigid.move(rigid.each(bodies)))
+    bodies, solved = solver.positions(moved, leg_joints, manifolds, impulses)
+    return bodies, leg_joints, impulses, solved
 
 
 def sleep(
-    bodies: Bodies, still: tuple[Array, Array, Array], solved: Bool[Array, ""]
-) -> tuple[Bodies, tuple[Array, Array, Array], Bool[Array, ""]]:
+    bodies: Bodies, still: Float[Array, "3"], solved: Bool[Array, ""]
+) -> tuple[Bodies, Float[Array, "3"], Bool[Array, ""]]:
     """Everything falls asleep when all bodies have been at rest for half a second."""
-    rests = []
-    for i in range(3):
-        speed = bodies.vx[i] * bodies.vx[i] + bodies.vy[i] * bodies.vy[i]
-        quiet = (speed <= STILL) & (bodies.spin[i] * bodies.spin[i] <= UNTURNED)
-        rests.append(jnp.where(quiet, still[i] + STEP, 0.0))
-    asleep = (functools.reduce(jnp.minimum, rests) >= SLEEPY) & solved
-
-    def stopped(values):
-        a, b, c = (jnp.where(asleep, 0.0, value) for value in values)
-        return (a, b, c)
-
-    bodies = bodies._replace(
-        vx=stopped(bodies.vx), vy=stopped(bodies.vy), spin=stopped(bodies.spin)
-    )
-    return bodies, (rests[0], rests[1], rests[2]), ~asleep
+    of_each = rigid.each(bodies)
+    speed = of_each.vx * of_each.vx + of_each.vy * of_each.vy
+    quiet = (speed <= STILL) & (of_each.spin * of_each.spin <= UNTURNED)
+    rests = jnp.where(quiet, still + STEP, 0.0)
+    asleep = (jnp.min(rests) >= SLEEPY) & solved
+    vx, vy, spin = (jnp.where(asleep, 0.0, value) for value in of_each[3:])
+    return rigid.together(of_each._replace(vx=vx, vy=vy, spin=spin)), rests, ~asleep
