@@ -116,28 +116,49 @@ def positions(
 
 @for_lanes
 def _positions(bodies, leg_joints, manifolds, impulses):
-    left, right = impulses.touching
-    count = _needed((left | right).T)
-    # XLA would fuse all of an iteration into each of its nine outputs.
-    of_contacts, of_joints = apart(jax.vmap(contacts.solve_position)), apart(joints.solve_positions)
+    # [2 slots, 3 bodies, L]
+    slots = jax.tree.map(lambda x: jnp.moveaxis(x, (0, 2), (2, 0)), (manifolds, impulses))
+    left, right = slots[1].touching
+    count = _needed(left | right)
 
-    def of_lane(bodies, leg_joints, *slots):
-        def contact(number, carry):
-            given = jax.tree.map(lambda x: x[:, number], slots)
-            of_each, fine = of_contacts(carry[0], SOLIDS, *given)
-            return of_each, carry[1] & jnp.all(fine)
+    def contact(number, carry):
+        at, fine = _of_contacts(carry[0], *jax.tree.map(lambda x: x[number], slots))
+        return at, carry[1] & jnp.all(fine, axis=0)
 
-        def iteration(carry):
-            begin = (rigid.each(carry[0]), jnp.array(True))
-            of_each, close = jax.lax.fori_loop(0, count, contact, begin)
-            bodies, fine = of_joints(rigid.together(of_each), leg_joints)
-            return bodies, carry[1] + 1, close & fine
+    def iteration(carry):
+        old, number, was_close = carry
+        at, close = jax.lax.fori_loop(0, count, contact, (old, jnp.ones_like(was_close)))
+        at, fine = _of_joints(at, leg_joints)
+        at = tuple(jnp.where(was_close, x, y) for x, y in zip(old, at, strict=True))
+        return at, number + 1, was_close | (close & fine)
 
-        def unsolved(carry):
-            return (carry[1] < POSITION_ITERATIONS) & ~carry[2]
+    def unsolved(carry):
+        return (carry[1] < POSITION_ITERATIONS) & jnp.any(~carry[2])
 
-        begin = (bodies, 0, jnp.array(False))
-        bodies, _, close = jax.lax.while_loop(unsolved, iteration, begin)
-        return bodies, close
+    at = tuple(jnp.stack(values) for values in bodies[:3])
+    begin = (at, 0, jnp.zeros(at[0].shape[1:], bool))
+    at, _, close = jax.lax.while_loop(unsolved, iteration, begin)
+    return Bodies(*(tuple(values) for values in at), *bodies[3:]), close
 
-    return jax.vmap(of_lane)(bodies, leg_joints, manifolds, impulses)
+
+# Each of the two by itself: XLA would fuse all of an iteration into each of its outputs.
+
+
+@apart
+def _of_contacts(at, manifolds, impulses):
+    """One slot of all bodies: their places, [3, L] each, and whether each was close enough."""
+    of_lanes = jax.vmap(contacts.solve_position, in_axes=(0, None, 0, 0))
+    body, fine = jax.vmap(of_lanes)(_at(at), SOLIDS, manifolds, impulses)
+    return body[:3], fine
+
+
+@apart
+def _of_joints(at, leg_joints):
+    """Both joints: the bodies' places, and whether both were close enough."""
+    bodies, fine = jax.vmap(joints.solve_positions)(rigid.together(_at(at)), leg_joints)
+    return rigid.each(bodies)[:3], fine
+
+
+def _at(at: tuple[Array, Array, Array]) -> Body:
+    """Bodies of which only the place matters."""
+    return Body(*at, *(jnp.zeros_like(x) for x in at))
