@@ -2,8 +2,8 @@
 
 A step with contacts costs some twenty times a step of free flight, one with a time of impact
 more, and few lanes need them at a time.  So lanes are sorted by what they need: those that fly
-are stepped in tiles of one size, those near the ground in smaller ones, those that may hit it
-in smaller ones again, and those whose episode is over not at all.
+are stepped in tiles of one size, those near the ground in smaller ones, those of their bodies
+that may hit it in smaller ones again, and those whose episode is over not at all.
 
 A tile has the same size whatever the number of lanes, and on CPU its program is kept apart from
 its surroundings.  So a state steps to the same bits alone and among any others.
