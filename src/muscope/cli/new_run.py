@@ -28,7 +28,7 @@ class _NewRun:
 
     preset: str = "quick"
     """The settings to start from: quick (two CPU cores) or paper (its full scale, in its likely
-    regime).  Cart Pole and Lunar Lander also have strong (the same scale in ours) and
+    regime).  Cart Pole and Lunar Lander also have strong (the same scale in ours), Cart Pole
     strong-quick, Breakout gpu (one GPU, 25 minutes); environments that nobody has tuned have only
     quick."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None

@@ -100,43 +100,11 @@ _AT_SCALE = looks(
     episodes=20,
 )
 
-# A move in the true model takes simulations x horizon steps of it, one after the other; whole
-# episodes with the paper's horizon of 128 would take hours.
-_BRIEFLY: dict[str, Any] = {
-    "sequences": 16,
-    "every": 4,
-    "search_simulations": 32,
-    "simulations": (1, 4, 8),
-    "horizon": 32,
-    "moves": 400,
-    "episodes": 4,
-}
-
 PRESETS: dict[str, Config] = {
-    # Two CPU cores, a quarter of an hour.
+    # Two CPU cores, half an hour.
     "quick": dataclasses.replace(
-        _PAPER,
-        preset="quick",
-        replay=dataclasses.replace(_PAPER.replay, capacity=250_000),
-        train=dataclasses.replace(
-            _PAPER_TRAINING,
-            agents=4,
-            steps=60_000,
-            checkpoints=(0, 3_000, 10_000, 25_000, 60_000),
-        ),
-        evaluate=EvaluateConfig(episodes=10, states=32),
-        experiments=looks(search=(10_000,), planning=(60_000,), **_BRIEFLY),
-    ),
-    "paper": dataclasses.replace(
-        _PAPER,
-        preset="paper",
-        train=dataclasses.replace(_PAPER_TRAINING, **_SCALE),
-        experiments=_AT_SCALE,
-    ),
-    # Two CPU cores, less than half an hour.
-    "strong-quick": dataclasses.replace(
         _STRONG,
-        preset="strong-quick",
+        preset="quick",
         replay=ReplayConfig(capacity=200_000, start=2_000),
         train=dataclasses.replace(
             _STRONG_TRAINING,
@@ -145,7 +113,25 @@ PRESETS: dict[str, Config] = {
             checkpoints=(0, 1_600, 4_000, 8_000, 16_000),
         ),
         evaluate=EvaluateConfig(episodes=10, states=32),
-        experiments=looks(search=(4_000,), planning=(16_000,), **_BRIEFLY),
+        experiments=looks(
+            sequences=16,
+            every=4,
+            search=(4_000,),
+            search_simulations=32,
+            # A move in the true model takes simulations x horizon steps of it, one after
+            # the other; whole episodes with the paper's horizon of 128 would take hours.
+            planning=(16_000,),
+            simulations=(1, 4, 8),
+            horizon=32,
+            moves=400,
+            episodes=4,
+        ),
+    ),
+    "paper": dataclasses.replace(
+        _PAPER,
+        preset="paper",
+        train=dataclasses.replace(_PAPER_TRAINING, **_SCALE),
+        experiments=_AT_SCALE,
     ),
     "strong": dataclasses.replace(
         _STRONG,
