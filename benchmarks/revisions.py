@@ -22,10 +22,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from muscope.experiments import registry
 from muscope.storage import tables
 
 ROOT = Path(__file__).parents[1]
-OF_TRAINING = ("--train.", "--preset", "--network.", "--environment.")
+OF_EVALUATION = ("--evaluate.", *(f"--{name}." for name in registry.everything()))
 
 
 def checked_out(revision: str, at: Path) -> Path:
@@ -90,9 +91,10 @@ def main() -> None:
         for count, cache in enumerate(("empty", "full")):
             ratio = before[count] / now[count]
             print(f"{cache} cache: {before[count]:.0f} s, {now[count]:.0f} s, {ratio:.2f} times")
-        for path in sorted((room / "0-1" / "tables").glob("*.parquet")):
-            other = room / "1-1" / "tables" / path.name
-            print(f"{path.stem}: {agreement(tables.read(path), tables.read(other))}")
+        for name in sorted(p.name for p in (room / "1-1" / "tables").glob("*.parquet")):
+            old, new = (room / folder / "tables" / name for folder in ("0-1", "1-1"))
+            told = "new" if not old.exists() else agreement(tables.read(old), tables.read(new))
+            print(f"{name}: {told}")
 
 
 def settings_of(settings: list[str], *, training: bool) -> list[str]:
@@ -101,7 +103,7 @@ def settings_of(settings: list[str], *, training: bool) -> list[str]:
     wanted = False
     for word in settings:
         if word.startswith("--"):
-            wanted = word.startswith(OF_TRAINING) == training
+            wanted = word.startswith(OF_EVALUATION) != training
         if wanted:
             kept.append(word)
     return kept

@@ -24,9 +24,9 @@ from muscope.envs.lunar_lander.kernel import apart, for_lanes, kernel, of_one_la
 from muscope.envs.lunar_lander.solids import SOLIDS
 
 
-def stacked(*values: Any, axis: int = 0) -> Any:
-    """Structures side by side, along a new axis."""
-    return jax.tree.map(lambda *x: jnp.stack(x, axis), *values)
+def stacked(*values: Any) -> Any:
+    """Structures side by side, along a new axis in front."""
+    return jax.tree.map(lambda *x: jnp.stack(x), *values)
 
 
 def _slot(of_each: Any, number: int) -> Any:
