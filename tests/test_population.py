@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muscope.runtime import filled_up
 from muscope.search import learned_parts, search
 from muscope.training.population import Population
 
@@ -92,8 +93,31 @@ def test_two_devices_give_what_one_gives(eight):
     assert_close(split_metrics, whole_metrics, rtol=1e-3, atol=1e-4)
 
 
-def test_a_population_that_no_device_count_divides_runs_on_one(tiny):
-    assert Population(resized(tiny, 3)).mesh.size == 1
+@pytest.mark.parametrize(
+    ("agents", "devices", "filled", "used"),
+    [(1, 8, 1, 1), (3, 2, 4, 2), (5, 4, 6, 3), (9, 8, 10, 5), (11, 2, 12, 2), (30, 8, 32, 8)],
+)
+def test_each_device_has_equally_many_agents_and_no_more_than_it_must(
+    agents, devices, filled, used
+):
+    assert filled_up(agents, jax.local_devices()[:1] * devices) == filled
+    assert max(n for n in range(1, devices + 1) if filled % n == 0) == used
+    assert filled // used == -(-agents // devices)  # as many as the busiest must have
+
+
+def test_three_agents_on_two_devices_give_what_three_on_one_give(tiny):
+    """What fills up the second device is neither seen in what is told nor of influence."""
+    config = resized(tiny, 3)
+    two, one = Population(config), Population(config, jax.local_devices()[:1])
+    assert (two.size, two.mesh.size, one.size) == (4, 2, 3)
+    split, split_metrics, _ = run(two, two.initial(), 3)
+    whole, whole_metrics, _ = run(one, one.initial(), 3)
+    a, b = jax.device_get((two.own(split), whole))
+    np.testing.assert_array_equal(a.replay.rows.action, b.replay.rows.action)
+    assert_close(a.agent, b.agent, rtol=1e-3, atol=1e-4)
+    assert_close(split_metrics, whole_metrics, rtol=1e-3, atol=1e-4)
+    assert two.health(split).parameters.shape == (3,)
+    assert two.replay_bytes() == sum(x.nbytes for x in jax.tree.leaves(split.replay))
 
 
 def test_running_twice_gives_identical_bits(tiny):

@@ -105,6 +105,16 @@ def agents_mesh(agents: int, devices: list[jax.Device] | None = None) -> Mesh:
     return Mesh(np.array(devices[:count]), (AGENTS,))
 
 
+def filled_up(agents: int, devices: list[jax.Device] | None = None) -> int:
+    """How many agents a program runs so that each device has equally many, and as few as can be.
+
+    Five on four cores are six, two on each of three; those beyond the five repeat the last.
+    """
+    count = len(jax.local_devices() if devices is None else devices)
+    each = -(-agents // count)
+    return each * -(-agents // each)
+
+
 def map_agents(
     of_one: Callable[..., Any],
     mesh: Mesh,

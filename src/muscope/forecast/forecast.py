@@ -177,7 +177,7 @@ def _training(subject: RunSubject, rates: Rates, gpu: bool) -> Stage:
     works = training.of_agent(subject.config)
     seconds = 0.0
     for block in subject.blocks:
-        here = 1 if gpu else runtime.agents_mesh(len(block)).size
+        here = 1 if gpu else runtime.agents_mesh(runtime.filled_up(len(block))).size
         seconds += dataclasses.replace(rates, devices=here).seconds(works, len(block))
     sizes = {len(block) for block in subject.blocks}
     first_use = added([rates.compiling(works)] * len(sizes))
@@ -233,7 +233,7 @@ def _disk(subject: RunSubject, population: Population, plans: Sequence[Plan]) ->
     described = jax.eval_shape(population.program.initial, jax.random.key(0))
     checkpoints = config.train.agents * len(config.train.schedule)
     cells = sum(len(plan.experiment.files) * len(plan.steps) for plan in plans)
-    state = len(population.agents) * nbytes(described)
+    state = population.size * nbytes(described)
     yield Part("checkpoints", checkpoints * nbytes(described.average), "train.checkpoints")
     yield Part("the state, until a block is trained", state, "replay.capacity")
     yield Part("cells and tables", config.train.agents * cells * CELL, "--figures")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from muscope.agent import networks
 from muscope.agent.support import Support
 from muscope.config import Config
 from muscope.room import Part, nbytes, refuse, total
-from muscope.runtime import AGENTS, agents_mesh, map_agents
+from muscope.runtime import AGENTS, agents_mesh, filled_up, map_agents
 from muscope.training import health, memory
 from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 
@@ -21,8 +22,9 @@ from muscope.training.agent import AgentProgram, AgentState, RoundMetrics
 class Population:
     """P agents that never talk to each other.
 
-    The agents' axis is split over as many local devices as divide P; each device runs
-    its agents' program without communication.
+    The agents' axis is split over the local devices, each with equally many: repetitions of the
+    last agent fill the program up (:func:`muscope.runtime.filled_up`).  Each device runs the
+    program of its agents without communication.
 
     Args:
         config: of the run.
@@ -41,7 +43,9 @@ class Population:
         self.config = config
         self.agents = range(config.train.agents) if agents is None else agents
         self.program = AgentProgram(config)
-        self.mesh = agents_mesh(len(self.agents), devices)
+        self.size = filled_up(len(self.agents), devices)
+        """P, and what fills up."""
+        self.mesh = agents_mesh(self.size, devices)
         self._device = self.mesh.devices.flat[0]
         self._in_turn = networks.in_turn(config.network, self._device.platform)
 
@@ -64,7 +68,7 @@ class Population:
 
     def health(self, state: AgentState) -> health.Health:
         """How all agents are after a call, [P]."""
-        return self._health(state)
+        return self.own(self._health(state))
 
     def supports(self) -> tuple[Support, Support]:
         """Those of the agents' heads, (value, reward)."""
@@ -74,12 +78,12 @@ class Population:
     def replay_bytes(self) -> int:
         """Bytes of all agents' replays."""
         described = jax.eval_shape(self.program.initial, jax.random.key(0))
-        return len(self.agents) * nbytes(described.replay)
+        return self.size * nbytes(described.replay)
 
     def memory(self) -> list[Part]:
         """What training takes of one device's memory; see :mod:`muscope.training.memory`."""
         kept, working = memory.of_one_agent(self.program)
-        agents, devices = len(self.agents), self.mesh.size
+        agents, devices = self.size, self.mesh.size
         # CPU devices share one memory.
         shared = self._device.platform == "cpu"
         share = agents if shared else agents // devices
@@ -108,8 +112,14 @@ class Population:
         return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.asarray(self.agents))
 
     def initial(self) -> AgentState:
-        """All agents untrained, [P] in front, laid out over the devices."""
-        return self._initial(self.agent_keys())
+        """All agents untrained, [size] in front, laid out over the devices."""
+        place = jnp.minimum(jnp.arange(self.size), len(self.agents) - 1)
+        return self._initial(self.agent_keys()[place])
+
+    def own(self, of_all: Any) -> Any:
+        """Without what fills up: [size] in front becomes [P]."""
+        agents = len(self.agents)
+        return of_all if agents == self.size else jax.tree.map(lambda x: x[:agents], of_all)
 
     def place(self, state: AgentState) -> AgentState:
         """A state read from disk, laid out over the devices."""
@@ -120,7 +130,8 @@ class Population:
 
         ``state`` is donated: do not use it again.
         """
-        return self._advance(state, jnp.int32(first))
+        state, metrics = self._advance(state, jnp.int32(first))
+        return state, self.own(metrics)
 
     def training_step(self, rounds: int) -> int:
         """Updates done after ``rounds`` rounds."""

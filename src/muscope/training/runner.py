@@ -239,7 +239,8 @@ class _Training:
             raise DivergedError(f"{error}. What it came to is kept in {kept}.") from None
 
     def _write_agents(self) -> None:
-        path, agents = self.block.checkpoint_path(self.step), jax.device_get(self.state.average)
+        path = self.block.checkpoint_path(self.step)
+        agents = jax.device_get(self.population.own(self.state.average))
         if _holds(path, agents):  # Made again on the way to a further one.
             return
         checkpoint.write(
