@@ -68,6 +68,9 @@ def test_groups_fill_all_devices():
     assert group_size(30, 1, two) == 1
     assert group_size(30, 3, two) == 4
     assert group_size(30, 0, two[:1]) == 4
+    # Two calls either way: of eight each, eleven agents would pay for five that are not there.
+    assert [group_size(n, 0, two) for n in (9, 11, 12, 13)] == [6, 6, 6, 8]
+    assert group_size(5, 0, two[:1]) == 3
 
 
 @pytest.fixture

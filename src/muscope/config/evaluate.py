@@ -22,7 +22,7 @@ class EvaluateConfig(Settings):
     states: Count = 64
     """M, on-policy states per agent and checkpoint."""
     agents_at_once: Annotated[int, *within(0, 10_000)] = 0
-    """Agents in one call of a compiled program; 0 for 4 per CPU core, or all on a GPU."""
+    """The most agents in one call of a compiled program; 0 for 4 per CPU core, or all on a GPU."""
     truth: Literal["training", "game"] = "training"
     """What models are held against, and what the true model in a search is: the problem that the
     agents learned (in Atari with clipped rewards, and over when a life is lost), or the game

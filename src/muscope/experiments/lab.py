@@ -65,11 +65,12 @@ class OnPolicy(NamedTuple):
 def group_size(
     population: int, wanted: int = 0, devices: Sequence[jax.Device] | None = None
 ) -> int:
-    """Agents of a block in one call: a multiple of the devices that share them.
+    """Agents of a block in one call: a multiple of the devices that share them, and no more than
+    the calls need, so that little fills the last one up.
 
     Args:
         population: how many agents the block has.
-        wanted: ``evaluate.agents_at_once``.
+        wanted: ``evaluate.agents_at_once``, the most.
         devices: this machine's by default.
 
     """
@@ -77,7 +78,9 @@ def group_size(
     count = min(len(devices), population, wanted or population)
     if not wanted:
         wanted = 4 * count if devices[0].platform == "cpu" else population
-    return -(-min(wanted, population) // count) * count
+    most = -(-min(wanted, population) // count)  # on a device
+    calls = -(-population // (most * count))
+    return -(-population // (calls * count)) * count
 
 
 class Group(NamedTuple):
