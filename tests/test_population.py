@@ -1,6 +1,7 @@
 """Agents in a population are independent of each other and of how they are laid out."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -126,6 +127,20 @@ def test_running_twice_gives_identical_bits(tiny):
     a = jax.device_get(a)
     b, _, _ = run(population, population.initial(), 3)
     assert_close(a, jax.device_get(b), rtol=0, atol=0)
+
+
+def test_no_round_and_no_update_copies_the_ring(tiny):
+    """A ring that is read and written in one turn of a loop must be read first."""
+    rows, lanes = 5000, tiny.train.lanes
+    config = dataclasses.replace(
+        tiny, replay=dataclasses.replace(tiny.replay, capacity=rows * lanes)
+    )
+    population = Population(resized(config, 2), jax.local_devices()[:1])
+    form = jax.eval_shape(population.initial)
+    program = population._advance.lower(form, jax.ShapeDtypeStruct((), jnp.int32)).compile()
+    ring = rf"\[2,({rows},{lanes}|{rows * lanes})\b[^ ]*"
+    assert re.search(rf"{ring} scatter\(", program.as_text())  # it is written under this shape
+    assert not re.findall(rf"{ring} copy\(", program.as_text())
 
 
 def test_nothing_is_learned_before_the_replay_is_warm(tiny):

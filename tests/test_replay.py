@@ -113,6 +113,8 @@ def test_frames_kept_once_give_the_stacks_that_were_seen(appended):
     seen = np.zeros((lanes, stack), np.uint8)
     age = np.zeros(lanes, np.int8)
     stacks = []
+    indices = jnp.arange(length * lanes)
+    recall_all = jax.jit(lambda ring: jax.vmap(lambda i: replay.recall(ring, i))(indices))
     for i in range(appended):
         for lane in range(lanes):
             fresh, frame = i == 0 or rng.uniform() < 0.3, rng.integers(1, 256)
@@ -120,7 +122,11 @@ def test_frames_kept_once_give_the_stacks_that_were_seen(appended):
             age[lane] = 0 if fresh else min(age[lane] + 1, stack - 1)
         stacks.append(seen.copy())
         kept = row._replace(observation=jnp.asarray(seen[:, -1]), age=jnp.asarray(age))
-        ring = replay.append(ring, kept)
+        begun = replay.begin(ring, kept.observation)
+        shown = np.asarray(recall_all(begun)).reshape(length, lanes, stack)
+        for j in range(max(0, i - length + 1), i):  # all but the row that is being replaced
+            np.testing.assert_array_equal(shown[j % length], stacks[j])
+        ring = replay.finish(begun, kept._replace(observation=jnp.zeros(lanes, jnp.uint8)))
     for i in range(max(0, appended - length), appended):
         for lane in range(lanes):
             index = (i % length) * lanes + lane

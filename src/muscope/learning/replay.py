@@ -70,18 +70,40 @@ def create(example: Rows, length: int, lanes: int, stack: int = 1) -> Replay:
 
 
 def append(replay: Replay, rows: Rows) -> Replay:
-    """Write one row per lane; new rows get the greatest priority there is, so that each
-    is likely to be learned from soon.
+    """Write one row per lane."""
+    return finish(begin(replay, rows.observation), rows)
+
+
+def begin(replay: Replay, observation: Num[Array, "lanes ..."]) -> Replay:
+    """The first half of :func:`append`: write :attr:`Rows.observation` alone.
+
+    Rows can be recalled between the halves; only those that will be overwritten are no longer what
+    they were.  Were they recalled from the ring before, XLA would copy it: it writes in place what
+    nobody else reads.
     """
+    observation = _write(replay, replay.rows.observation, observation)
+    return replay._replace(rows=replay.rows._replace(observation=observation))
 
-    def write(ring: Array, row: Array) -> Array:
-        at = replay.written % ring.shape[0]
-        return jax.lax.dynamic_update_slice_in_dim(ring, row[None], at, 0)
 
+def finish(replay: Replay, rows: Rows) -> Replay:
+    """The second half: write everything else; new rows get the greatest priority there is, so that
+    each is likely to be learned from soon.
+    """
+    ring = replay.rows
+    rest = jax.tree.map(
+        lambda ring, row: _write(replay, ring, row),
+        ring._replace(observation=None),
+        rows._replace(observation=None),
+    )
     top = jnp.max(replay.weight)
     top = jnp.where(top > 0, top, 1.0)
-    weight = write(replay.weight, jnp.full(replay.weight.shape[1:], top))
-    return Replay(jax.tree.map(write, replay.rows, rows), weight, replay.written + 1)
+    weight = _write(replay, replay.weight, jnp.full(replay.weight.shape[1:], top))
+    return Replay(rest._replace(observation=ring.observation), weight, replay.written + 1)
+
+
+def _write(replay: Replay, ring: Array, row: Array) -> Array:
+    at = replay.written % ring.shape[0]
+    return jax.lax.dynamic_update_slice_in_dim(ring, row[None], at, 0)
 
 
 def recall(replay: Replay, index: Int[Array, ""]) -> Num[Array, "..."]:
@@ -168,17 +190,19 @@ def draw(
     weight = replay.weight.reshape(-1)
     levels = _sums(weight)
 
-    def draw_one(goal: Float[Array, ""]) -> Int[Array, ""]:
+    def draw_one(goal: Float[Array, ""]) -> tuple[Int[Array, ""], Float[Array, ""]]:
         entry = jnp.int32(0)
         for level in reversed(levels):
-            item, before = _first_beyond(level[entry], goal)
+            mass = level[entry]
+            item, before = _first_beyond(mass, goal)
             entry, goal = entry * WAYS + item, goal - before
-        return entry
+        # Not read from the ring once more: XLA would copy it before priorities are changed.
+        return entry, mass[item]
 
     total = jnp.sum(levels[-1])
-    index = jax.vmap(draw_one)(jax.random.uniform(key, (count,)) * total)
+    index, chosen = jax.vmap(draw_one)(jax.random.uniform(key, (count,)) * total)
     size = jnp.minimum(replay.written, length) * lanes
-    importance = (size * weight[index] / total) ** -beta
+    importance = (size * chosen / total) ** -beta
     return index, importance / jnp.max(importance)
 
 

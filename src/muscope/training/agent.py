@@ -252,8 +252,10 @@ class AgentProgram:
         train, config = self.config.train, self.config
         draw_key, search_key, action_key, reset_key = jax.random.split(key, 4)
         old = replay.draw_distinct(draw_key, state.replay, train.reanalysed_per_round)
+        kept, age = jax.vmap(self._kept)(state.episodes.state)
+        memory = replay.begin(state.replay, kept)
         now = jax.vmap(self.environment.observe)(state.episodes.state)
-        then = jax.vmap(lambda i: self._shown(replay.recall(state.replay, i)))(old)
+        then = jax.vmap(lambda i: self._shown(replay.recall(memory, i)))(old)
 
         parts = learned_parts(state.average)
         roots = jax.vmap(state.average.represent)(jnp.concatenate([now, then]))
@@ -264,10 +266,8 @@ class AgentProgram:
         )
         policy = searched.visits / config.search.simulations
 
-        # Refresh before appending: the new row may overwrite a row that was just searched.
-        memory = replay.refresh(
-            state.replay, old, policy[train.lanes :], searched.value[train.lanes :]
-        )
+        # Refresh before the new row is finished: it may overwrite a row that was just searched.
+        memory = replay.refresh(memory, old, policy[train.lanes :], searched.value[train.lanes :])
         scheduled = temperature_at(step, train.steps, train.temperatures)
         cold = jnp.arange(train.lanes) < train.cold_lanes
         temperature = jnp.where(cold, train.temperatures[-1], scheduled)[:, None]
@@ -275,8 +275,7 @@ class AgentProgram:
         following, outcome = jax.vmap(lambda e, a, k: episode.advance(self.environment, e, a, k))(
             state.episodes, action, jax.random.split(reset_key, train.lanes)
         )
-        kept, age = jax.vmap(self._kept)(state.episodes.state)
-        memory = replay.append(
+        memory = replay.finish(
             memory,
             Rows(
                 observation=kept,
