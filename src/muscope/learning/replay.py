@@ -89,16 +89,13 @@ def finish(replay: Replay, rows: Rows) -> Replay:
     """The second half: write everything else; new rows get the greatest priority there is, so that
     each is likely to be learned from soon.
     """
-    ring = replay.rows
-    rest = jax.tree.map(
-        lambda ring, row: _write(replay, ring, row),
-        ring._replace(observation=None),
-        rows._replace(observation=None),
-    )
+    rings, new = replay.rows._asdict(), rows._asdict()
+    observation, _ = rings.pop("observation"), new.pop("observation")
+    rest = jax.tree.map(lambda ring, row: _write(replay, ring, row), rings, new)
     top = jnp.max(replay.weight)
     top = jnp.where(top > 0, top, 1.0)
     weight = _write(replay, replay.weight, jnp.full(replay.weight.shape[1:], top))
-    return Replay(rest._replace(observation=ring.observation), weight, replay.written + 1)
+    return Replay(Rows(observation=observation, **rest), weight, replay.written + 1)
 
 
 def _write(replay: Replay, ring: Array, row: Array) -> Array:
