@@ -61,6 +61,8 @@ def speed(trained: Path) -> float:
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     last = lines[-1]
     half = next(line for line in lines if 2 * line["step"] >= last["step"])
+    if half is last:
+        raise SystemExit("the second half is not one call of the program: raise --train.steps.")
     return (last["step"] - half["step"]) / (last["seconds"] - half["seconds"])
 
 

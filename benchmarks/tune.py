@@ -102,9 +102,10 @@ def main() -> None:
         step = population.training_step(rounds)
         if step >= due or step >= options.steps:
             due += options.every
-            entropy, spread = map(np.asarray, jax.jit(jax.vmap(newest))(state))
-            keys = jax.random.split(jax.random.key(step), options.agents)
-            scores, lengths = map(np.asarray, tests(state.average, keys))
+            looked = population.own(jax.jit(jax.vmap(newest))(state))
+            entropy, spread = map(np.asarray, looked)
+            keys = jax.random.split(jax.random.key(step), population.size)
+            scores, lengths = map(np.asarray, population.own(tests(state.average, keys)))
             curve.append(scores)
             print(
                 f"{step:>8} updates, {rounds * config.train.lanes:>8} steps, {seconds:5.0f} s:",
