@@ -47,11 +47,11 @@ class Study(NamedTuple):
 
     folder: Path
     title: str
-    column: str
-    """Its name in the table of all studies."""
     command: str
     took: str
     """On which machine, how long."""
+    column: str = ""
+    """Its name in the table of all studies; empty: it has no column there."""
 
     def table(self, name: str) -> pa.Table | None:
         path = self.folder / f"{name}.parquet"
@@ -113,7 +113,8 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def all_claims(found: list[Study]) -> str:
-    """The paper's sentences, and what every study says of them."""
+    """The paper's sentences, and what every study with a column says of them."""
+    found = [study for study in found if study.column]
     texts: dict[tuple[str, str], dict[str, str]] = {}
     for study in found:
         for row in study.claims():
