@@ -26,6 +26,7 @@ import numpy as np
 from muscope import envs, presets
 from muscope.agent import networks, standardise
 from muscope.config import Config
+from muscope.forecast.parts import PRODUCTS
 from muscope.training.population import Population
 
 FLOAT = 4  # bytes
@@ -50,7 +51,7 @@ def _outputs(jaxpr: Any) -> float:
     """Elements that products and convolutions put out."""
     total = 0.0
     for equation in jaxpr.eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+        if equation.primitive.name in PRODUCTS:
             total += sum(np.prod(v.aval.shape) for v in equation.outvars)
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)

@@ -25,6 +25,7 @@ Images = Float[Array, "N height width inputs"]
 Results = Float[Array, "N height width outputs"]
 Kernel = Float[Array, "3 3 inputs outputs"]
 
+NAME = "muscope_convolution"  # of the primitive, for who counts what a traced function computes
 TOGETHER = 64  # images whose share of a kernel's gradient is one convolution; more leave the cache
 
 
@@ -94,15 +95,17 @@ def _around(kernel: Kernel) -> Float[Array, "3 3 outputs inputs"]:
 
 def _primitive(name: str, compute: Callable[[Any, Any], Any], shape: Callable) -> Primitive:
     """A function of two arrays that is linear in each."""
-    made = Primitive(f"muscope_{name}")
+    made = Primitive(name)
     made.def_impl(jax.jit(compute))
     made.def_abstract_eval(lambda x, y: x.update(shape=shape(x.shape, y.shape)))
     mlir.register_lowering(made, mlir.lower_fun(compute, multiple_results=False))
     return made
 
 
-_convolution = _primitive("convolution", _forward, lambda x, k: (*x[:3], k[3]))
-_kernel_gradient = _primitive("kernel_gradient", _correlation, lambda x, y: (3, 3, x[3], y[3]))
+_convolution = _primitive(NAME, _forward, lambda x, k: (*x[:3], k[3]))
+_kernel_gradient = _primitive(
+    f"{NAME}_kernel_gradient", _correlation, lambda x, y: (3, 3, x[3], y[3])
+)
 
 
 def _in_turn(made: Primitive, operands, axes):

@@ -68,9 +68,38 @@ class Norm(eqx.Module):
         self.shift = jnp.zeros((channels,))
 
     def __call__(self, x: Float[Array, "*side channels"]) -> Float[Array, "*side channels"]:
-        centred = x - jnp.mean(x)
-        unit = centred * jax.lax.rsqrt(jnp.mean(centred * centred) + 1e-5)
-        return unit * self.scale + self.shift
+        return _normed(x, self.scale, self.shift)
+
+
+def _unit(x: Float[Array, "*side channels"]) -> tuple[Array, Float[Array, ""]]:
+    """With zero mean and unit variance, and what it was divided by, inverted."""
+    centred = x - jnp.mean(x)
+    inverse = jax.lax.rsqrt(jnp.mean(centred * centred) + 1e-5)
+    return centred * inverse, inverse
+
+
+@jax.custom_jvp
+def _normed(
+    x: Float[Array, "*side channels"],
+    scale: Float[Array, "channels"],
+    shift: Float[Array, "channels"],
+) -> Float[Array, "*side channels"]:
+    return _unit(x)[0] * scale + shift
+
+
+@_normed.defjvp
+def _tangent(primals, tangents):
+    """Whatever depends on the mean and the variance is said per channel, so that its transpose
+    sums the gradient once, over the sides, for the input, the scale and the shift alike.
+    """
+    (x, scale, shift), (x_dot, scale_dot, shift_dot) = primals, tangents
+    unit, inverse = _unit(x)
+    sides = tuple(range(x.ndim - 1))
+    mean = jnp.sum(jnp.sum(x_dot, sides)) / x.size
+    along = jnp.sum(jnp.sum(unit * x_dot, sides)) / x.size
+    slope = scale * inverse
+    through = x_dot * slope + unit * (scale_dot - slope * along) + (shift_dot - slope * mean)
+    return unit * scale + shift, through
 
 
 class Conv(eqx.Module):

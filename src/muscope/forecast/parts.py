@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from muscope.agent import networks
+from muscope.agent import convolution, networks
 from muscope.agent.networks import MuZero
 from muscope.config import Config
 from muscope.envs import Environment, State
@@ -28,6 +28,8 @@ MOST_REPLAY = 100e6
 on its rows a little."""
 LANES = 64
 """Of which a lane of an environment is told as a share."""
+PRODUCTS = ("dot_general", "conv_general_dilated", convolution.NAME)
+"""Primitives whose outputs are sums of products."""
 TINY = 1e-30
 """Makes a loop's next round depend on the last one without changing its numbers."""
 
@@ -272,7 +274,7 @@ def _sized(jaxpr: Any) -> Sized:
         equations += 1 + sum(x.equations for x in inner)
         if not inner:
             given = sum(int(np.prod(out.aval.shape)) for out in equation.outvars)
-            product = equation.primitive.name in ("dot_general", "conv_general_dilated")
+            product = equation.primitive.name in PRODUCTS
             operations += given * (_per_output(equation) if product else 1)
             outputs += 4.0 * given
             kernels += product
@@ -291,5 +293,6 @@ def _per_output(equation: Any) -> float:
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         return 2.0 * float(np.prod([left[i] for i in contracted]))
-    given = equation.params["dimension_numbers"].rhs_spec[0]
+    ours = equation.primitive.name == convolution.NAME
+    given = 3 if ours else equation.params["dimension_numbers"].rhs_spec[0]
     return 2.0 * float(np.prod(right)) / right[given]
