@@ -221,9 +221,11 @@ def test_everybody_can_read_it(run, width, dark):
         assert visit.said == []
 
 
-def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tiny_study):
-    run = tiny_study
+def test_chosen_states_are_those_of_decisions_and_stand_in_the_report(tiny_study, monkeypatch):
+    run, traced = tiny_study, []
+    monkeypatch.setattr(one_state, "see", lambda *given: traced.append(given) or see(*given))
     paths = muscope.look_at_chosen(run, returns=3)
+    assert len(traced) == 1  # which takes long in Lunar Lander
     assert [path.stem for path in paths] == [
         "typical-model-error",
         "worst-model-error",

@@ -62,12 +62,8 @@ def look(
     name = f"agent{agent}-step{whom.step}-episode{episode}-move{move}.html"
     path = opened.look_path / name if out is None else Path(out)
     scope = Lab(opened.subject, opened.config.evaluate).scope
-    one_state.write(
-        one_state.look(
-            whom, scope, found, _closeness(opened.config.experiments.get("decisions", {}), returns)
-        ),
-        path,
-    )
+    closeness = _closeness(opened.config.experiments.get("decisions", {}), returns)
+    one_state.write(one_state.looker(scope, closeness)(whom, found), path)
     return path
 
 
@@ -107,6 +103,7 @@ def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
             "number, or delete the table and run 'muscope evaluate' again."
         )
     lab = Lab(opened.subject, from_dict(asked.evaluate, EvaluateConfig, "evaluate"))
+    look_at = one_state.looker(lab.scope, _closeness(asked.settings, returns))
     paths = []
     for choice in _choices(opened):
         whom = opened.agent(choice.agent, choice.step)
@@ -114,9 +111,7 @@ def look_at_chosen(run: Run | str | Path, returns: int = 16) -> list[Path]:
         words = f"state {choice.state} of decisions: {choice.why}, {choice.size:.3g}"
         found = one_state.Found(states, words, None, (choice.agent, choice.state))
         path = _page_of(opened, choice.why)
-        one_state.write(
-            one_state.look(whom, lab.scope, found, _closeness(asked.settings, returns)), path
-        )
+        one_state.write(look_at(whom, found), path)
         paths.append(path)
     return paths
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,26 +84,21 @@ def of_episode(agent: TrainedAgent, seed: int, move: int) -> Found:
     return Found(state, f"episode {seed}, move {move}", int(shown.action[move]), (seed, move))
 
 
-def look(agent: TrainedAgent, scope: Scope, found: Found, closeness: Closeness) -> Looked:
-    """Look at one state.
+def looker(scope: Scope, closeness: Closeness) -> Callable[[TrainedAgent, Found], Looked]:
+    """What looks at states, compiled once for all of the same kind of agent.
 
     Args:
-        agent: whose decision it is.
-        scope: of a lab of the agent's subject.
-        found: the state.
+        scope: of a lab of the agents' subject.
         closeness: how closely.
 
+    Returns:
+        A function of the agent whose decision it is, and of the state.
+
     """
-    key = jax.random.fold_in(jax.random.key(found.seed[0]), found.seed[1])
     line = min(LINE, scope.search.simulations + 1)
-    program = _see(scope, closeness, line)
-    seen = jax.device_get(program(agent.network, found.state, key, agent.temperature))
-    return Looked(agent, found, seen, closeness)
 
-
-def _see(scope: Scope, closeness: Closeness, line: int) -> Any:
     @eqx.filter_jit
-    def seen(network: Any, state: Any, key: Any, temperature: Any) -> Seen:
+    def program(network: Any, state: Any, key: Any, temperature: Any) -> Seen:
         return see(
             scope.environment,
             scope.truth,
@@ -116,7 +112,12 @@ def _see(scope: Scope, closeness: Closeness, line: int) -> Any:
             line,
         )
 
-    return seen
+    def look(agent: TrainedAgent, found: Found) -> Looked:
+        key = jax.random.fold_in(jax.random.key(found.seed[0]), found.seed[1])
+        seen = jax.device_get(program(agent.network, found.state, key, agent.temperature))
+        return Looked(agent, found, seen, closeness)
+
+    return look
 
 
 def nodes_of(seen: Seen) -> pa.Table:
