@@ -2,7 +2,7 @@
 
 XLA's CPU backend has a fast kernel for plain forward convolutions.  The convolutions that
 automatic differentiation makes of them miss it inside a loop, and all of training is one, and
-are 20 to 100 times as slow.  So the derivatives here are plain forward convolutions as well: with
+are 25 to 56 times as slow.  So the derivatives here are plain forward convolutions as well: with
 the kernel turned around for the image, with the images as channels for the kernel.  The latter
 needs all images at once, where ``vmap`` shows a function one, so the two are primitives: JAX asks
 them what many images are.  The derivatives of each are the other and itself.
