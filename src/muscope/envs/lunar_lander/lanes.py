@@ -47,9 +47,9 @@ def launch(state: Snapshot, force: Float[Array, "2"]) -> Snapshot:
 
 
 def _tile(lanes: int, of_cpu: int, share: int) -> int:
-    """Lanes stepped at once.  On CPU larger tiles are no faster per lane, and sizes that are not
-    multiples of four round a tile's last lanes otherwise than its first; an accelerator takes as
-    many as may need it at a time.
+    """Lanes stepped at once.  On CPU larger tiles serve few lanes worse and hundreds hardly better,
+    and sizes that are not multiples of four round a tile's last lanes otherwise than its first; an
+    accelerator takes as many as may need it at a time.
     """
     return of_cpu if jax.default_backend() == "cpu" else -(-lanes // share)
 
